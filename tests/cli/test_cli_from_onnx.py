@@ -171,3 +171,14 @@ def test_comparisons_say_the_type_of_their_results(tmp_path):
     out = written(tmp_path, make(nodes, [("x", F, [3]), ("y", F, [3])], [("out", F, None)]))
     compared = [n for n in load_model(out).graph.nodes if n.op == "ElemwiseMultiType"]
     assert compared and all(n.output_dtype is not None for n in compared)
+
+
+def test_variables_of_outputs_have_the_names_of_the_outputs(tmp_path):
+    """The original knows outputs by these names alone: two with one name are one to it."""
+    nodes = [node("Split", "x", "left middle right", axis=1), node("Neg", "left", "minus"), node("Neg", "x", "other")]
+    nodes[0].name = "right"  # that of a node is another matter
+    outputs = [(name, F, None) for name in ("minus", "right", "middle")]
+    graph = load_model(written(tmp_path, make(nodes, [("x", F, [2, 6])], outputs))).graph
+    assert [v.name for v in graph.outputs] == list(graph.output_names) == ["minus", "right", "middle"]
+    names = [v.name for n in graph.nodes for v in n.outputs]
+    assert all(names.count(name) == 1 for name in graph.output_names)

@@ -28,7 +28,10 @@ def to_record(graph: ModelGraph, source: ModelRecord) -> ModelRecord:
 
 
 def new_record(graph: ModelGraph) -> ModelRecord:
-    """The record of a graph that no file of this format has been read for."""
+    """The record of a graph that no file of this format has been read for.
+
+    The original knows outputs by the names of their variables; no other variable may have one of these.
+    """
     source = ModelRecord("v2", 0)
     for v in graph.inputs:
         tensor = TensorRecord(v.name, v.shape, v.dtype, None)
@@ -36,7 +39,10 @@ def new_record(graph: ModelGraph) -> ModelRecord:
         source.operators.append(
             OperatorRecord(INPUT, INPUT, "", params, params.code, (), (v.id,), [v.name], None, [tensor], ())
         )
-    return to_record(graph, source)
+    record = to_record(graph, source)
+    wanted = {v: name for v, name in reversed(record.outputs) if name}  # the first name of a variable
+    others = {v: name for v, name in record.variable_names.items() if name not in wanted.values()}
+    return replace(record, variable_names=others | wanted)
 
 
 class _Recorder:
