@@ -182,3 +182,30 @@ def test_variables_of_outputs_have_the_names_of_the_outputs(tmp_path):
     assert [v.name for v in graph.outputs] == list(graph.output_names) == ["minus", "right", "middle"]
     names = [v.name for n in graph.nodes for v in n.outputs]
     assert all(names.count(name) == 1 for name in graph.output_names)
+
+
+@pytest.mark.parametrize("kind", [F, TensorProto.INT32])
+@pytest.mark.parametrize("shapes", [([3, 4], [3, 4], [3, 4]), ([4], [3, 1], [1])], ids=["equal", "broadcast"])
+def test_choices_by_a_mask_have_a_counterpart(tmp_path, kind, shapes):
+    """Releases of the original that people have do not know Where. What is not chosen may be NaN."""
+    nodes = [node("Greater", "m zero", "mask"), node("Where", "mask x y", "out")]
+    inputs = [("m", F, shapes[0]), ("x", kind, shapes[1]), ("y", kind, shapes[2])]
+    model = make(nodes, inputs, [("out", kind, None)], {"zero": np.float32([0])}, 17)
+    out = written(tmp_path, model)
+    assert "Where" not in {n.op for n in load_model(out).graph.nodes}
+    dtype = np.float32 if kind == F else np.int32
+    given = {
+        k: (9 * RNG.standard_normal(shape)).astype(t)
+        for k, t, shape in zip("mxy", (np.float32, dtype, dtype), shapes, strict=True)
+    }
+    if kind == F:
+        given["x"].reshape(-1)[0] = np.nan
+    np.testing.assert_array_equal(run(load(str(out)), **given)[0], run(load(model), **given)[0])
+
+
+def test_operators_that_no_release_of_the_original_knows_are_refused(tmp_path, error_of):
+    nodes = [node("Cast", "x", "mask", to=TensorProto.BOOL), node("Where", "mask h h", "out")]
+    model = make(nodes, [("x", F, [3]), ("h", TensorProto.FLOAT16, [3])], [("out", TensorProto.FLOAT16, None)])
+    source = tmp_path / "model.onnx"
+    source.write_bytes(model.SerializeToString())
+    assert "no release of the original knows it" in error_of("convert", source, tmp_path / "model.mge")

@@ -14,7 +14,7 @@ from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_f
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
 from megengine_lite._core.operators.checks import check_count, common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
-from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InOriginal
+from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InFiles, InOriginal
 from megengine_lite._core.operators.power import constant_exponent, constant_power
 
 # On quantized numbers of one type these are plain integer arithmetic.
@@ -112,6 +112,7 @@ class Where(Operator):
 
     name = "Where"
     param = params.Empty
+    in_files = InFiles(released=False)
     sample_inputs = (MASK, MATRIX, MATRIX)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

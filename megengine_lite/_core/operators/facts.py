@@ -18,11 +18,14 @@ class InFiles(NamedTuple):
         Of records in files of the second generation: 1 has the registered name, 2 the canonical one.
     has_policy
         A second table of parameters tells how to choose an algorithm.
+    released
+        A release of the original knows it: the last one was 1.13.
     """
 
     revision: int = 0
     record_version: int = 1
     has_policy: bool = False
+    released: bool = True
 
     def registered(self, name: str) -> str:
         """The canonical name with its newest revision."""

@@ -12,7 +12,7 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_float
-from megengine_lite._core.operators.facts import FILTER, IMAGE, InOriginal
+from megengine_lite._core.operators.facts import FILTER, IMAGE, InFiles, InOriginal
 from megengine_lite.errors import LiteValueError
 
 
@@ -116,6 +116,7 @@ class Cross(Operator):
 
     name = "Cross"
     param = params.Cross
+    in_files = InFiles(released=False)
     sample_inputs = (FILTER, FILTER)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

@@ -158,6 +158,7 @@ class ExponentialRNG(_ByTensors):
 
     name = "ExponentialRNG"
     param = params.ExponentialRNG
+    in_files = InFiles(released=False)
     n_inputs = 1
     sample_inputs = (IMAGE,)
 
@@ -226,6 +227,7 @@ class MultinomialRNG(Operator):
 
     name = "MultinomialRNG"
     param = params.MultinomialRNG
+    in_files = InFiles(released=False)
     folds = False
     sample_inputs = (MATRIX,)
 

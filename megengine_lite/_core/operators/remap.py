@@ -80,6 +80,7 @@ class Flip(Operator):
 
     name = "Flip"
     param = params.Flip
+    in_files = InFiles(released=False)
     sample_inputs = (IMAGE,)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:

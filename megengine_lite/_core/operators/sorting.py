@@ -14,7 +14,7 @@ from megengine_lite._core.ir.params import ArgsortOrder, CondTakeMode, TopKMode
 from megengine_lite._core.ir.quantize import stored_constant, to_float32
 from megengine_lite._core.operators.base import DynamicOperator, Operator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_ndim, to_integer
-from megengine_lite._core.operators.facts import IMAGE, MATRIX, InOriginal
+from megengine_lite._core.operators.facts import IMAGE, MATRIX, InFiles, InOriginal
 
 
 def _order(x: np.ndarray, spec: TensorSpec, descending: bool) -> np.ndarray:
@@ -146,6 +146,7 @@ class NonZero(DynamicOperator):
 
     name = "NonZero"
     param = params.Empty
+    in_files = InFiles(released=False)
     dynamic = True
     sample_inputs = (IMAGE,)
 

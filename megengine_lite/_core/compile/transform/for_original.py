@@ -106,6 +106,8 @@ def _whole_stage(source: ModelGraph, known: Mapping[AnyVar, TensorSpec], what: s
 def _counterpart(node: AnyNode) -> list[AnyNode]:
     """Nodes of files that mean the same; the node itself if there are none, or if it is one."""
     p, data, out = node.params, node.inputs[0].spec if node.inputs else None, node.outputs[0]
+    if node.op == "Where":
+        return _choice(node)
     if not isinstance(data, TensorSpec) or data.dtype not in (FLOAT32, INT32) or not data.size:
         return [node]
     if isinstance(p, OnnxReduce) and p.mode in _REDUCTIONS and p.axes:
@@ -123,6 +125,27 @@ def _counterpart(node: AnyNode) -> list[AnyNode]:
         parameters = params.Padding(padding_val=value, padding_mode=_PADDING[p.mode], **offsets)
         return [AnyNode("Padding", parameters, node.inputs[:1], [out], node.name)]
     return [node]
+
+
+def _choice(node: AnyNode) -> list[AnyNode]:
+    """Elements by a mask, as a sum of both with zeros in place of the others: releases until 1.13 have no Where."""
+    mask, x, y = node.inputs
+    out = node.outputs[0]
+    if not isinstance(mask.spec, TensorSpec) or not isinstance(out.spec, TensorSpec):
+        return [node]
+    dtype = out.spec.dtype
+    if dtype not in (FLOAT32, INT32):
+        return [node]
+    zero, one = (_constant(np.full(1, number, dtype.storage), dtype) for number in (0, 1))
+    number = Var(out.id, "", TensorSpec(mask.spec.shape, dtype))  # the writer numbers variables anew
+    first, second = Var(out.id, "", out.spec), Var(out.id, "", out.spec)
+    if_at_most, add = params.Elemwise(mode=ElemwiseMode.COND_LEQ_MOV), params.Elemwise(mode=ElemwiseMode.ADD)
+    return [
+        AnyNode("TypeCvt", params.DTypeTable(dtype=dtype), [mask], [number], node.name, output_dtype=dtype),
+        AnyNode("Elemwise", if_at_most, [one, number, x], [first], node.name),
+        AnyNode("Elemwise", if_at_most, [number, zero, y], [second], node.name),
+        AnyNode("Elemwise", add, [first, second], [out], node.name),
+    ]
 
 
 def _reductions(node: AnyNode, data: TensorSpec, mode: ReduceMode, axes: Sequence[int]) -> list[AnyNode]:
@@ -154,15 +177,21 @@ def _as_images(node: AnyNode, data: TensorSpec) -> list[AnyNode]:
 
 
 def _reshape(source: AnyVar, result: AnyVar, shape: Sequence[int], name: str) -> AnyNode:
-    array = np.array(shape, np.int32)
-    target = Var(NOT_NUMBERED, "", TensorSpec(array.shape, INT32), Constant(array, object()))
+    target = _constant(np.array(shape, np.int32), INT32)
     return AnyNode("Reshape", params.OptionalAxisV1(), [source, target], [result], name)
+
+
+def _constant(array: np.ndarray, dtype: DType) -> Var:
+    return Var(NOT_NUMBERED, "", TensorSpec(array.shape, dtype), Constant(array, object()))
 
 
 def _reason(node: AnyNode) -> str:
     """Why a node cannot be written; empty if it can."""
-    if operator_of(node.op).in_files is None:
+    in_files = operator_of(node.op).in_files
+    if in_files is None:
         return "there is no such operator"
+    if not in_files.released:
+        return "no release of the original knows it"
     if isinstance(node.params, params.Elemwise) and node.params.mode in OF_OTHER_FORMATS - _IN_FILES.keys():
         return f"there is no function {ElemwiseMode(node.params.mode).name}"
     for var in (*node.inputs, *node.outputs):
