@@ -209,3 +209,15 @@ def test_operators_that_no_release_of_the_original_knows_are_refused(tmp_path, e
     source = tmp_path / "model.onnx"
     source.write_bytes(model.SerializeToString())
     assert "no release of the original knows it" in error_of("convert", source, tmp_path / "model.mge")
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 2, 4, 3)], ids=str)
+def test_channels_are_normalized_in_four_dimensions(tmp_path, shape):
+    """Batch normalization: the original refuses other data."""
+    numbers = {k: RNG.uniform(0.5, 2, 3).astype(np.float32) for k in ("s", "b", "m", "v")}
+    model = make([node("BatchNormalization", "x s b m v", "y")], [("x", F, shape)], [("y", F, None)], numbers, 17)
+    out = written(tmp_path, model)
+    found = [n for n in _inferred(load_model(out).graph) if n.op == "BatchNorm"]
+    assert len(found) == 1 and all(len(v.spec.shape) == 4 for v in found[0].inputs)
+    x = RNG.standard_normal(shape).astype(np.float32)
+    np.testing.assert_allclose(run(load(str(out)), x=x)[0], run(load(model), x=x)[0], rtol=1e-5, atol=1e-6)

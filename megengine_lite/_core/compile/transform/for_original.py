@@ -112,8 +112,8 @@ def _counterpart(node: AnyNode) -> list[AnyNode]:
         return [node]
     if isinstance(p, OnnxReduce) and p.mode in _REDUCTIONS and p.axes:
         return _reductions(node, data, _REDUCTIONS[p.mode], p.axes)
-    if isinstance(p, params.GroupNorm) and len(data.shape) != 4:
-        return _as_images(node, data)
+    if isinstance(p, params.GroupNorm | params.BN) and len(data.shape) != 4:
+        return _as_images(node, data, result=node.outputs[0 if isinstance(p, params.GroupNorm) else -1])
     if isinstance(p, OnnxPad) and p.mode in _PADDING and data.dtype == FLOAT32:
         known = [v.const.array.reshape(-1) for v in node.inputs[1:] if v.const is not None]
         rank = len(data.shape)
@@ -163,16 +163,23 @@ def _reductions(node: AnyNode, data: TensorSpec, mode: ReduceMode, axes: Sequenc
     return made
 
 
-def _as_images(node: AnyNode, data: TensorSpec) -> list[AnyNode]:
-    """A normalization of groups of channels: the original asks for four dimensions."""
+def _as_images(node: AnyNode, data: TensorSpec, result: AnyVar) -> list[AnyNode]:
+    """A normalization of channels or of groups of them: the original asks for four dimensions."""
     size = int(np.prod(data.shape[2:], dtype=np.int64))
     images = TensorSpec((*data.shape[:2], size, 1), data.dtype)
-    out = node.outputs[0]
-    given, found = Var(out.id, "", images), Var(out.id, "", images)  # the writer numbers variables anew
+    given, found = Var(result.id, "", images), Var(result.id, "", images)  # the writer numbers variables anew
+    made, others = [_reshape(node.inputs[0], given, images.shape, node.name)], []
+    for var in node.inputs[1:]:
+        numbers = var
+        if isinstance(var.spec, TensorSpec) and len(var.spec.shape) == len(data.shape):  # one for each channel
+            numbers = Var(result.id, "", TensorSpec((1, data.shape[1], 1, 1), var.spec.dtype))
+            made.append(_reshape(var, numbers, numbers.shape, node.name))
+        others.append(numbers)
+    outputs = [found if v is result else v for v in node.outputs]
     return [
-        _reshape(node.inputs[0], given, images.shape, node.name),
-        AnyNode(node.op, node.params, [given, *node.inputs[1:]], [found, *node.outputs[1:]], node.name),
-        _reshape(found, out, data.shape, node.name),
+        *made,
+        AnyNode(node.op, node.params, [given, *others], outputs, node.name),
+        _reshape(found, result, data.shape, node.name),
     ]
 
 
