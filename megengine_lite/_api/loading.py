@@ -17,8 +17,8 @@ from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.files import file_stamp, to_path
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
-from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, os_error
-from megengine_lite.log import logger
+from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, brief, os_error
+from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
 if TYPE_CHECKING:
@@ -175,6 +175,10 @@ def _written_from_onnx(
 
     model = load_model(source, decrypt=decrypt, narrow_double=narrow_double)
     graph = for_original(model.graph, source if isinstance(source, str) else "model", shapes)
+    open_inputs = [d.name for d in model.graph.declared if d.name not in shapes and not d.is_fixed]
+    if open_inputs:
+        sizes = ", ".join(f"{brief(v.name)} has {list(v.shape)}" for v in graph.inputs if v.name in open_inputs)
+        warn(f"sizes that the model leaves open are 1 in the file: {sizes}; give others by shapes (--shape)")
     return write_v2(new_record(graph if layout is None else transform(graph, layout)))
 
 

@@ -1,5 +1,7 @@
 """The command convert from ONNX to a file of MegEngine's."""
 
+import warnings
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -221,3 +223,15 @@ def test_channels_are_normalized_in_four_dimensions(tmp_path, shape):
     assert len(found) == 1 and all(len(v.spec.shape) == 4 for v in found[0].inputs)
     x = RNG.standard_normal(shape).astype(np.float32)
     np.testing.assert_allclose(run(load(str(out)), x=x)[0], run(load(model), x=x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_open_sizes_that_become_one_are_told(tmp_path, capsys):
+    nodes, outputs = [node("Neg", "x", "y")], [("y", F, None)]
+    model = make(nodes, [("x", F, ["batch", 3, "h", None])], outputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        written(tmp_path, model)
+        assert "sizes that the model leaves open are 1 in the file: 'x' has [1, 3, 1, 1]" in capsys.readouterr().err
+        written(tmp_path, model, "--shape", "x=2x3x4x5")
+        written(tmp_path, make(nodes, [("x", F, [2, 3])], outputs))
+        assert "open" not in capsys.readouterr().err
