@@ -27,8 +27,9 @@ _HALF_PRODUCT_ERROR = {"bfloat16": 2.0**-8, "float16": 2.0**-9}
 _HALF_ERROR = 1e-3
 # Quotients that kernels compute as products with the reciprocal, and several roundings to float32 where there is one.
 _SCALE_ERROR = 2e-6
-_PRODUCTS = frozenset(
-    ("Convolution", "ConvBiasForward", "ConvolutionBackwardData", "MatrixMul", "BatchedMatrixMul", "MultiHeadAttn")
+_PRODUCTS = frozenset(  # convolutions of volumes are computed as those of images
+    """BatchedMatrixMul ConvBiasForward Convolution Convolution3D Convolution3DBackwardData ConvolutionBackwardData
+    MatrixMul MultiHeadAttn""".split()
 )
 # Others that have products with weights; their sums are exact enough otherwise.
 _RECURRENT = frozenset(("RNNCellForward", "LSTMCellForward", "RNNForward", "LSTMForward"))

@@ -17,7 +17,7 @@ cdef enum:
 
 
 # The filter and how it moves over one plane.
-cdef struct Filter:
+cdef struct GroupFilter:
     int64_t kh, kw
     int64_t row, column  # elements between the inputs of neighbouring places of the filter
     int64_t step         # elements between the inputs of neighbouring outputs
@@ -39,7 +39,7 @@ cdef inline vf products_of(int CHANNELS, vf value, const vf* weights, vf total) 
 
 
 cdef inline inlined group_block(
-    int PIXELS, int CHANNELS, const Filter* f, const float* x, const float* w, const BlockOutput* o
+    int PIXELS, int CHANNELS, const GroupFilter* f, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     """PIXELS outputs of all groups of a block, of CHANNELS channels each."""
     cdef vf acc[MAX_PIXELS]
@@ -65,7 +65,7 @@ cdef inline inlined group_block(
 
 
 cdef inline inlined group_row(
-    int CHANNELS, int64_t left, const Filter* f, const float* x, const float* w, const BlockOutput* output
+    int CHANNELS, int64_t left, const GroupFilter* f, const float* x, const float* w, const BlockOutput* output
 ) noexcept nogil:
     """`left` outputs side by side."""
     cdef BlockOutput o = output[0]
@@ -94,19 +94,19 @@ cdef inline inlined group_row(
 
 
 cdef inline outlined rows_of_2(
-    int64_t pixels, const Filter* f, const float* x, const float* w, const BlockOutput* o
+    int64_t pixels, const GroupFilter* f, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     group_row(2, pixels, f, x, w, o)
 
 
 cdef inline outlined rows_of_4(
-    int64_t pixels, const Filter* f, const float* x, const float* w, const BlockOutput* o
+    int64_t pixels, const GroupFilter* f, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     group_row(4, pixels, f, x, w, o)
 
 
 cdef inline outlined rows_of_8(
-    int64_t pixels, const Filter* f, const float* x, const float* w, const BlockOutput* o
+    int64_t pixels, const GroupFilter* f, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
     group_row(8, pixels, f, x, w, o)
 
@@ -133,7 +133,7 @@ cdef void conv_group_f32(const ConvGroupArgs* a, int64_t begin, int64_t end, voi
     cdef const float* w
     cdef int64_t blocks = a.blocks, oh = a.oh, ow = a.ow, channels = a.channels
     cdef int64_t item, n, c, r
-    cdef Filter f = Filter(
+    cdef GroupFilter f = GroupFilter(
         a.window.kh, a.window.kw, a.window.dilate_h * a.x_.row, a.window.dilate_w * VW, a.window.stride_w * VW
     )
     cdef BlockOutput o
