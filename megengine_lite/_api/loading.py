@@ -175,9 +175,8 @@ def _written_from_onnx(
 
     model = load_model(source, decrypt=decrypt, narrow_double=narrow_double)
     graph = for_original(model.graph, source if isinstance(source, str) else "model", shapes)
-    open_inputs = [d.name for d in model.graph.declared if d.name not in shapes and not d.is_fixed]
-    if open_inputs:
-        sizes = ", ".join(f"{brief(v.name)} has {list(v.shape)}" for v in graph.inputs if v.name in open_inputs)
+    open_inputs = (v for v in graph.inputs if v.name in model.open_shapes.keys() - shapes.keys())
+    if sizes := ", ".join(f"{brief(v.name)} has {list(v.shape)}" for v in open_inputs):
         warn(f"sizes that the model leaves open are 1 in the file: {sizes}; give others by shapes (--shape)")
     return write_v2(new_record(graph if layout is None else transform(graph, layout)))
 

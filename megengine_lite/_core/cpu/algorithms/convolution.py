@@ -152,9 +152,10 @@ class GroupPart:
         return -(-len(self.outputs) // width) * width * len(self.inputs)
 
     def joined(self, following: GroupPart) -> GroupPart:
-        """Both as one."""
-        inputs = range(min(self.inputs.start, following.inputs.start), max(self.inputs.stop, following.inputs.stop))
-        return GroupPart(range(self.outputs.start, following.outputs.stop), inputs)
+        """Both as one; inputs of what follows begin and end no earlier."""
+        return GroupPart(
+            range(self.outputs.start, following.outputs.stop), range(self.inputs.start, following.inputs.stop)
+        )
 
 
 def group_parts(p: ConvProblem, run: GroupRun) -> list[GroupPart]:
@@ -220,15 +221,19 @@ def _products_of_parts(p: ConvProblem, run: GroupRun) -> float:
     return (IN_PARTS if len(parts) > 1 else 1) * sum(part.products(p.width) for part in parts)
 
 
+def _blocking_cost(p: ConvProblem) -> float:
+    """Of an input that comes in plain NCHW."""
+    return p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
+
+
 def _group_cost(p: ConvProblem) -> float:
-    relayout = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
-    return SPREAD * p.blocks(p.groups * p.oc) * p.width * p.ic * p.kh * p.kw * p.n * p.oh * p.ow + relayout
+    products = p.blocks(p.groups * p.oc) * p.width * p.ic * p.kh * p.kw * p.n * p.oh * p.ow
+    return SPREAD * products + _blocking_cost(p)
 
 
 def _direct_cost(p: ConvProblem) -> float:
     numbers = p.kh * p.kw * sum(run.groups * _products_of_parts(p, run) for run in group_runs(p))
-    relayout = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
-    return numbers * (p.n * p.oh * p.ow + p.costs.weight) + relayout
+    return numbers * (p.n * p.oh * p.ow + p.costs.weight) + _blocking_cost(p)
 
 
 def _first_cost(p: ConvProblem) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -130,32 +131,43 @@ def _emit_first(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
 
 
 def _emit_depthwise(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
-    xt = ctx.blocked(x, p.pad_h, p.pad_w)
-    zt = ctx.blocked(z) if z else None
-    yt = ctx.new_blocked(node.outputs[0])
-    p = along_rows(p, xt, zt, yt)
-    ctx.emit(
-        "conv_depthwise_f32", node, x=xt.ref,
-        w=packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise), bias=packed_bias(ctx, bias),
-        z=zt.ref if zt else None, y=yt.ref, y_pixel=ctx.width, **blocked_strides("x", xt), **blocked_strides("y", yt),
-        **blocked_strides("z", zt), blocks=xt.blocks, ih=p.ih, iw=p.iw, oh=p.oh, ow=p.ow,
-        **window_arguments(p.window), **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
-        flops=2 * p.products,
-    )  # fmt: skip
+    p, common = _along_blocks(ctx, node, p, x, bias, z)
+    w = packed_filter(ctx, node, ("pack_depthwise",), packing.pack_depthwise)
+    ctx.emit("conv_depthwise_f32", node, w=w, y_pixel=ctx.width, ih=p.ih, iw=p.iw, **common)
 
 
 def _emit_group(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
+    p, common = _along_blocks(ctx, node, p, x, bias, z)
+    w = packed_filter(ctx, node, ("pack_group",), packing.pack_group)
+    ctx.emit("conv_group_f32", node, w=w, channels=p.ic, **common)
+
+
+def _along_blocks(
+    ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None
+) -> tuple[ConvProblem, dict[str, Any]]:
+    """For kernels whose blocks of outputs read one block of inputs each: the problem along rows, and the arguments that
+    they have in common."""
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
     p = along_rows(p, xt, zt, yt)
-    ctx.emit(
-        "conv_group_f32", node, x=xt.ref, w=packed_filter(ctx, node, ("pack_group",), packing.pack_group),
-        bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
-        **blocked_strides("y", yt), **blocked_strides("z", zt), blocks=xt.blocks, channels=p.ic, oh=p.oh, ow=p.ow,
-        **window_arguments(p.window), **epilogue_arguments(node.params.activation), work=p.n * xt.blocks * p.oh,
-        flops=2 * p.products,
-    )  # fmt: skip
+    common = {
+        "x": xt.ref,
+        "bias": packed_bias(ctx, bias),
+        "z": zt.ref if zt else None,
+        "y": yt.ref,
+        **blocked_strides("x", xt),
+        **blocked_strides("y", yt),
+        **blocked_strides("z", zt),
+        "blocks": xt.blocks,
+        "oh": p.oh,
+        "ow": p.ow,
+        **window_arguments(p.window),
+        **epilogue_arguments(node.params.activation),
+        "work": p.n * xt.blocks * p.oh,
+        "flops": 2 * p.products,
+    }
+    return p, common
 
 
 def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:

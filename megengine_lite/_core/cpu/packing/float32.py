@@ -41,10 +41,10 @@ def merge_groups(
 
     With ``outputs`` and ``inputs`` only these channels of each merged group.
     """
-    if merged == 1:
-        return weight
     groups, oc, ic, kh, kw = weight.shape
     rows, columns = outputs or range(merged * oc), inputs or range(merged * ic)
+    if merged == 1:
+        return weight[:, rows.start : rows.stop, columns.start : columns.stop]
     out = np.zeros((groups // merged, len(rows), len(columns), kh, kw), weight.dtype)
     for k in range(merged):
         first, last = max(k * oc, rows.start), min((k + 1) * oc, rows.stop)
