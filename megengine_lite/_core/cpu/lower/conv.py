@@ -23,9 +23,9 @@ from megengine_lite._core.cpu.lower.conv_direct import (
     along_rows,
     emit_direct,
     emit_taps,
+    mirrored_filter,
     packed_bias,
     packed_filter,
-    plain_filter,
 )
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
 from megengine_lite._core.cpu.lower.window import window_arguments
@@ -196,7 +196,7 @@ def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var 
 def _emit_plain(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
     w = node.inputs[1].constant
     if node.params.mirrored:
-        w = ctx.pool.derive(("mirror",), [w], lambda a: np.ascontiguousarray(plain_filter(a, True)))
+        w = mirrored_filter(ctx, w)
     emit_plain(
         ctx, node, p.groups, p.ic, p.oc, x, ctx.constant(w), (1, p.kh, p.kw), (1, p.stride_h, p.stride_w),
         (1, p.dilate_h, p.dilate_w), (0, p.pad_h, p.pad_w), bias, z, node.params.activation,

@@ -20,7 +20,7 @@ from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, FusedConv
-from megengine_lite._core.ir.graph import Node, Var
+from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._records import replace
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, weight_bytes
 
@@ -36,6 +36,11 @@ def plain_filter(weight: np.ndarray, mirrored: bool) -> np.ndarray:
     """The filter as (groups, oc per group, ic per group, kh, kw), not mirrored."""
     weight = weight if weight.ndim == 5 else weight[None]
     return weight[..., ::-1, ::-1] if mirrored else weight
+
+
+def mirrored_filter(ctx: Lowering, weight: Constant) -> Constant:
+    """A filter turned around, as a constant of its own."""
+    return ctx.pool.derive(("mirror",), [weight], lambda a: np.ascontiguousarray(plain_filter(a, True)))
 
 
 def packed_filter(

@@ -7,9 +7,7 @@ padding. In return all windows are written to memory and read again.
 
 from __future__ import annotations
 
-import numpy as np
-
-from megengine_lite._core.cpu.lower.conv_direct import plain_filter
+from megengine_lite._core.cpu.lower.conv_direct import mirrored_filter
 from megengine_lite._core.cpu.lower.matmul import SINGLE, Batch, Operand, emit_matmul
 from megengine_lite._core.cpu.lower.parts import emit_sums
 from megengine_lite._core.cpu.lowering import Lowering
@@ -84,7 +82,7 @@ class ColumnProducts:
         weight = self.node.inputs[0].const
         if weight is None or self.node.params.mode != ConvolutionMode.CONVOLUTION:
             return weight
-        return self.ctx.pool.derive(("mirror",), [weight], lambda a: np.ascontiguousarray(plain_filter(a, True)))
+        return mirrored_filter(self.ctx, weight)
 
     def _filter_memory(self) -> Ref:
         constant = self._filter()
