@@ -30,6 +30,7 @@ from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import locked
 from megengine_lite._core.session_config import AlgoPolicy
 from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.garbage import without_collector
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite._records import replace
@@ -180,6 +181,7 @@ class LiteNetwork(NetworkSettings, Diagnostics):
     def _load_source(self, source: str | bytes | memoryview, source_config: LiteConfig, prepared: str | None) -> None:
         locked(self._lock, self._load_alone, source, source_config, prepared)
 
+    @without_collector
     def _load_alone(self, source: str | bytes | memoryview, source_config: LiteConfig, prepared: str | None) -> None:
         self._require_not_loaded("load")
         settings = self._complete_settings()

@@ -31,6 +31,7 @@ from megengine_lite._core.ir.graph import (
 from megengine_lite._core.ir.shape_constant import value_constant
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.operators.base import check_results, checked, compute_node, fail, naming, quiet
+from megengine_lite._core.system.garbage import without_collector
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import field, record, replace
@@ -125,6 +126,7 @@ class Lifetimes:
 
 @own_faults("shape inference", passing=(NeedsValue, NeedsExpansion, NeedsRounds))
 @quiet
+@without_collector
 def infer_stage(
     source: ModelGraph,
     begin: int,

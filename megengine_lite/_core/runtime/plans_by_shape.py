@@ -19,6 +19,7 @@ from megengine_lite._core.runtime.repetition import Repeated
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
 from megengine_lite._core.system.device_errors import errors_of
+from megengine_lite._core.system.garbage import without_collector
 from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import replace
@@ -247,6 +248,7 @@ class Plans:
         body = node.params.body
         return Plans(body, self._pool, self._config, frozenset(), self._device, self._device_id)
 
+    @without_collector
     def _new_plan(self, stage: Stage, config: SessionConfig) -> Plan:
         device = self._device
         # The CPU is a part of this package.

@@ -17,6 +17,7 @@
 * ``platform.h``, ``pages.h``, ``libraries.h`` - what systems do each in their own way
 * ``memory_limit``, ``processor``, ``cores`` - how much memory there is, what the processor can do, its kinds of cores
 * ``debug`` - the levels of ``MEGENGINE_LITE_DEBUG``
+* ``garbage`` - when the collector of cyclic garbage waits
 * ``late_import`` - for parts of the package that are imported when they are needed
 * ``hashes``, ``integers``, ``suggest`` - small helpers
 

@@ -42,9 +42,16 @@ static inline void ml_unmap_file(void *p, size_t nbytes) {
 #else
 #include <sys/mman.h>
 
+#define ML_LEAST_HUGE ((size_t)4 << 20)
+
 static inline void *ml_or_null(void *p) { return p == MAP_FAILED ? NULL : p; }
 static inline void *ml_pages(size_t nbytes) {
-    return ml_or_null(mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    void *p = ml_or_null(mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+#ifdef MADV_HUGEPAGE
+    /* Reading 100 MB into fresh pages of 4 KiB takes twice as long. It does not matter if the system has no larger ones. */
+    if (p && nbytes >= ML_LEAST_HUGE) madvise(p, nbytes, MADV_HUGEPAGE);
+#endif
+    return p;
 }
 static inline void ml_free_pages(void *p, size_t nbytes) { munmap(p, nbytes); }
 static inline int ml_forget_pages(void *p, size_t nbytes) { return madvise(p, nbytes, MADV_DONTNEED) == 0; }
