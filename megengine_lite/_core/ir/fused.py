@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable
 from enum import IntEnum
-from itertools import accumulate
 from typing import NamedTuple
 
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMode
@@ -160,14 +158,18 @@ class ChannelGather:
     def of(cls, sources: Iterable[tuple[int, int]]) -> ChannelGather:
         """The gather whose channel k is channel ``sources[k][1]`` of input ``sources[k][0]``."""
         runs: list[ChannelRun] = []
-        for tensor, channel in sources:
-            last = runs[-1] if runs else None
-            if last is not None and last.tensor == tensor:
-                step = channel - last.first if last.length == 1 else last.step
-                if channel == last.first + step * last.length:
-                    runs[-1] = ChannelRun(tensor, last.first, step, last.length + 1)
-                    continue
-            runs.append(ChannelRun(tensor, channel, 1, 1))
+        tensor, first, step, length = -1, 0, 1, 0
+        for source, channel in sources:
+            if source == tensor and length == 1:
+                step, length = channel - first, 2
+            elif source == tensor and channel == first + step * length:
+                length += 1
+            else:
+                if length:
+                    runs.append(ChannelRun(tensor, first, step, length))
+                tensor, first, step, length = source, channel, 1, 1
+        if length:
+            runs.append(ChannelRun(tensor, first, step, length))
         return cls(tuple(runs))
 
     @classmethod
@@ -181,17 +183,12 @@ class ChannelGather:
 
     def sources(self) -> list[tuple[int, int]]:
         """Input and channel of each channel of the result."""
-        return [(run.tensor, run.first + k * run.step) for run in self.runs for k in range(run.length)]
+        return [(tensor, first + k * step) for tensor, first, step, length in self.runs for k in range(length)]
 
     def picked(self, channels: Iterable[int]) -> list[tuple[int, int]]:
         """Input and channel of some channels of the result."""
-        ends = list(accumulate(run.length for run in self.runs))
-        found = []
-        for channel in channels:
-            k = bisect_right(ends, channel)
-            run = self.runs[k]
-            found.append((run.tensor, run.first + (channel - ends[k] + run.length) * run.step))
-        return found
+        sources = self.sources()
+        return [sources[channel] for channel in channels]
 
 
 @record(frozen=True, slots=True)

@@ -161,6 +161,8 @@ class GroupPart:
 def group_parts(p: ConvProblem, run: GroupRun) -> list[GroupPart]:
     """How the merged groups of a run are divided, so that ``conv_direct`` multiplies by few zeros."""
     width, channels = p.width, p.oc * run.merged
+    if run.merged == 1:  # each output needs all inputs
+        return [GroupPart(range(channels), range(p.ic))]
     parts: list[GroupPart] = []
     for first in range(0, channels, width):
         outputs = range(first, min(first + width, channels))

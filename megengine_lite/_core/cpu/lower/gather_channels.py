@@ -12,6 +12,9 @@ from megengine_lite._core.cpu.placement import is_concatenation
 from megengine_lite._core.cpu.steps import Tensor
 from megengine_lite._core.ir.graph import Constant, Node
 
+_Sources = dict[tuple[int, int], list[int]]
+"""Of one output block: input and block of it -> for each output lane the lane that it comes from, or -1."""
+
 MAX_TABLED_CHANNELS = 1024
 _KERNELS = {4: "gather_channels_blocked_f32", 1: "gather_channels_blocked_8"}  # by size of an element
 
@@ -33,7 +36,7 @@ def lower_channel_gather(ctx: Lowering, node: Node) -> None:
         _emit_gather(ctx, node, blocks)
 
 
-def _emit_gather(ctx: Lowering, node: Node, blocks: list[dict[tuple[int, int], dict[int, int]]]) -> None:
+def _emit_gather(ctx: Lowering, node: Node, blocks: list[_Sources]) -> None:
     y = node.outputs[0]
     xs = [ctx.blocked(v) for v in node.inputs]
     halo_h, halo_w = ctx.halo(y)
@@ -96,8 +99,8 @@ def _limits(ctx: Lowering) -> Any:
     return ctx.kernels.module("gather_channels")
 
 
-def _source_blocks(ctx: Lowering, node: Node) -> list[dict[tuple[int, int], dict[int, int]]] | None:
-    """For every output block: (tensor, block) -> {output lane: source lane}; None if the kernel does not help.
+def _source_blocks(ctx: Lowering, node: Node) -> list[_Sources] | None:
+    """For every output block what it comes from; None if the kernel does not help.
 
     There is none for elements of 16 bits; a node may have too many inputs, or a block too many sources; or the tables
     would be as large as what is moved.
@@ -110,26 +113,24 @@ def _source_blocks(ctx: Lowering, node: Node) -> list[dict[tuple[int, int], dict
     sources = node.params.sources()
     blocks = []
     for first in range(0, len(sources), width):
-        entries: dict[tuple[int, int], dict[int, int]] = {}
+        entries: _Sources = {}
         for lane, (tensor, channel) in enumerate(sources[first : first + width]):
-            entries.setdefault((tensor, channel // width), {})[lane] = channel % width
+            key = tensor, channel // width
+            if key not in entries:
+                entries[key] = [-1] * width
+            entries[key][lane] = channel % width
         if len(entries) > limits.MAX_SOURCES:
             return None
         blocks.append(entries)
     return blocks
 
 
-def _tables(
-    ctx: Lowering, blocks: list[dict[tuple[int, int], dict[int, int]]], xs: list[Tensor]
-) -> tuple[np.ndarray, np.ndarray]:
+def _tables(ctx: Lowering, blocks: list[_Sources], xs: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """The kernel's tables: (tensor, block, row, plane, image) of each source, and its lane numbers."""
     limits = _limits(ctx)
     table = np.full((len(blocks), limits.MAX_SOURCES, limits.SOURCE), -1, np.int64)
     lanes = np.full((len(blocks), limits.MAX_SOURCES, ctx.width), -1, np.int32)
     for k, entries in enumerate(blocks):
-        for s, ((tensor, block), picked) in enumerate(entries.items()):
-            x = xs[tensor]
-            table[k, s] = tensor, block, x.row, x.plane, x.image
-            for lane, source in picked.items():
-                lanes[k, s, lane] = source
+        table[k, : len(entries)] = [(t, block, xs[t].row, xs[t].plane, xs[t].image) for t, block in entries]
+        lanes[k, : len(entries)] = list(entries.values())
     return table, lanes
