@@ -193,7 +193,7 @@ def table(source: str, groups: str) -> str:
 
 def numbers(wanted: Enumeration, source: str) -> str:
     """The Cython form of an enumeration, from the text of its Python module."""
-    body = re.search(rf"^class {wanted.name}\(IntEnum\):\n((?:(?: {{4}}.*)?\n)*)", source, re.MULTILINE)
+    body = re.search(rf"^class {wanted.name}\(CodeEnum\):\n((?:(?: {{4}}.*)?\n)*)", source, re.MULTILINE)
     members = [(wanted.prefix + name, int(n)) for name, n in _MEMBER.findall(body.group(1))] if body else []
     if not members or sorted(n for _, n in members) != list(range(len(members))):
         raise ValueError(f"{wanted.module}: cannot read {wanted.name} as numbers from 0 on without gaps")

@@ -144,14 +144,14 @@ def test_kernels_have_the_shared_sizes():
         k: v for k, v in vars(shared_constants).items() if k.isupper()
     }
     with pytest.raises(ValueError, match="cannot read any size"):
-        kernel_tables.sizes("class OutputKind(IntEnum):\n    BYTES = 0\n")
+        kernel_tables.sizes("class OutputKind(CodeEnum):\n    BYTES = 0\n")
 
 
 @pytest.mark.parametrize("numbers", ["", "    RELU = 0\n    ABS = 2\n"], ids=["none", "gap"])
 def test_enumerations_that_cannot_be_read_are_refused(numbers):
     wanted = kernel_tables.ENUMERATIONS["elemwise_mode_numbers.pxi"]
     with pytest.raises(ValueError, match="cannot read ElemwiseMode"):
-        kernel_tables.numbers(wanted, f'class ElemwiseMode(IntEnum):\n    """Modes."""\n{numbers}')
+        kernel_tables.numbers(wanted, f'class ElemwiseMode(CodeEnum):\n    """Modes."""\n{numbers}')
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir import dtype as dtypes
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._core.ir.graph import Constant, ModelGraph, Node, TensorSpec, Var
@@ -123,7 +123,7 @@ def _changed_field(rng: Random, field: Field, old: Any) -> Any:
     if field.kind in ("float32", "float64"):
         return random_real(rng, old)
     if field.enum is not None:
-        members: list[IntEnum] = list(field.enum)
+        members: list[CodeEnum] = list(field.enum)
         if rng.random() < 0.8:
             return rng.choice(members)
         return rng.choice((max(members) + 1, 127, (1 << 31) - 1 if field.kind == "uint32" else -1))

@@ -14,7 +14,7 @@ IMPORT = re.compile(
     re.M,
 )
 # Below everything: errors, the log, and how small classes are made, which use nothing of the package.
-COMMON = {"megengine_lite.errors", "megengine_lite.log", "megengine_lite._log_lines", "megengine_lite._records"}
+COMMON = {f"megengine_lite.{m}" for m in ("errors", "log", "_log_lines", "_records", "_codes")}
 SOURCES = sorted(
     p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*") if p.suffix in (".py", ".pyx", ".pxd", ".pxi")
 )

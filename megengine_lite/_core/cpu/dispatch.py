@@ -7,9 +7,9 @@ and of imports decides nothing; a table with two rows for one node cannot be mad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.dtype import WIDE, DType, DTypeCode
 from megengine_lite._records import record
 from megengine_lite.errors import InternalError
@@ -25,7 +25,7 @@ EVERY: Codes = frozenset(DTypeCode)
 """All element types, for what moves elements or takes them where they are."""
 
 
-class InputLayout(IntEnum):
+class InputLayout(CodeEnum):
     """How the first input of a node lies in memory before the node is lowered."""
 
     PLAIN = 0

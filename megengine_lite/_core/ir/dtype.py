@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._records import record
 
 
-class DTypeCode(IntEnum):
+class DTypeCode(CodeEnum):
     """The number of each type in files; both generations of the format use the same.
 
     Numbers from 256 on are in no such file: types of other formats.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from enum import IntEnum
 from typing import NamedTuple
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.params import ConvBiasNonlineMode, ElemwiseMode
 from megengine_lite._records import record
 
 
-class ActivationCode(IntEnum):
+class ActivationCode(CodeEnum):
     """Functions that a kernel can apply to its result before it stores it (in common/vmath.pxd).
 
     The order matters: kernels apply those up to ``CLIP_HIGH`` in registers, some also ``CLIP_NAN``, and call a function

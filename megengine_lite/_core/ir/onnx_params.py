@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from enum import IntEnum
 from typing import Any
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.expansion import Expansion
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
@@ -14,7 +14,7 @@ from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
 
 
-class OnnxMode(IntEnum):
+class OnnxMode(CodeEnum):
     """Functions of :class:`OnnxElemwise`, for types and rules that ``Elemwise`` does not have."""
 
     NARROW = 0  # int64 or uint64 as int32; an error where a number does not fit

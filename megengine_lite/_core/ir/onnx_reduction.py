@@ -1,9 +1,9 @@
 """What reductions of ONNX compute: apart from other parameters of ONNX, because all models need it."""
 
-from enum import IntEnum
+from megengine_lite._codes import CodeEnum
 
 
-class OnnxReduction(IntEnum):
+class OnnxReduction(CodeEnum):
     """What :class:`~megengine_lite._core.ir.onnx_params.OnnxReduce` computes."""
 
     SUM = 0

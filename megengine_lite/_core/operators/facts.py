@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 from typing import NamedTuple
+
+from megengine_lite._codes import CodeEnum
 
 
 class InFiles(NamedTuple):
@@ -66,7 +67,7 @@ class InOriginal(NamedTuple):
     reads_when_run: bool = False
 
 
-class Use(IntEnum):
+class Use(CodeEnum):
     """What the original needs of an input of an operator, by its numbers."""
 
     CONTENT = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from enum import IntEnum
 from typing import Any
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.device.plan import Origin, StepTime
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import NOT_NUMBERED, Spec, TensorSpec
@@ -237,7 +237,7 @@ def parameter_values(params: Any) -> dict[str, Any]:
         values = {f.name: getattr(params, f.name) for f in fields(params)}
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, IntEnum):
+        if isinstance(value, CodeEnum):
             found[name] = value.name
         elif isinstance(value, bool | int | float | str):
             found[name] = _number(value)

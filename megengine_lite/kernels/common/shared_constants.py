@@ -5,7 +5,7 @@ It is written here only. ``tools/kernel_tables.py`` makes Cython constants of it
 
 from __future__ import annotations
 
-from enum import IntEnum
+from megengine_lite._codes import CodeEnum
 
 TILE_BLOCKS = 2  # channel blocks that one pass over the input computes, and vectors in a panel of a matrix
 QUAD = 4  # bytes of each operand that a dot product of int8 numbers takes
@@ -20,7 +20,7 @@ WIDEST = 16  # float32 lanes of the widest vectors that an instruction set has
 SLACK = 64
 
 
-class Weights(IntEnum):
+class Weights(CodeEnum):
     """How packed weights of float32 kernels are stored."""
 
     FLOAT32 = 0
@@ -33,7 +33,7 @@ def weight_bytes(weights: Weights) -> int:
     return 4 if weights is Weights.FLOAT32 else 2
 
 
-class OutputKind(IntEnum):
+class OutputKind(CodeEnum):
     """How results of int8 products are stored."""
 
     BYTES = 0  # int8 or uint8
@@ -42,7 +42,7 @@ class OutputKind(IntEnum):
     REAL = 3  # float32
 
 
-class StorageKind(IntEnum):
+class StorageKind(CodeEnum):
     """How an operand of an elementwise function of quantized numbers is stored."""
 
     S8 = 0
@@ -51,7 +51,7 @@ class StorageKind(IntEnum):
     F32 = 3
 
 
-class Positions(IntEnum):
+class Positions(CodeEnum):
     """From what the positions follow at which an image is sampled."""
 
     MAP = 0  # they are listed, in pixels

@@ -8,9 +8,10 @@ documentation, training, and what newer versions of the format add.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._records import field, fields, record
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ Numbers = Sequence[int]
 Floats = Sequence[float]
 
 
-class ElementType(IntEnum):
+class ElementType(CodeEnum):
     """Element types of tensors, as the format numbers them."""
 
     UNDEFINED = 0
@@ -124,7 +125,7 @@ def type_name(number: int | None) -> str:
     return f"number {number}" if number is None else known.get(number, f"number {number}")
 
 
-class AttributeType(IntEnum):
+class AttributeType(CodeEnum):
     """Kinds of attributes, as the format numbers them."""
 
     UNDEFINED = 0

@@ -10,11 +10,11 @@ A record compiles an ``__init__`` for each class that is used. Here one serves a
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.dtype import DType, DTypeCode
 from megengine_lite._records import FrozenRecordError
 
@@ -41,7 +41,7 @@ class Field(NamedTuple):
     name: str
     id: int
     kind: str
-    enum: type[IntEnum] | None
+    enum: type[CodeEnum] | None
     default: Any
 
 
@@ -123,7 +123,7 @@ class Param(metaclass=_Table):
     def __repr__(self) -> str:
         """Only what differs from the defaults."""
         shown = [
-            f"{name}={value.name}" if isinstance(value, IntEnum) else f"{name}={value!r}"
+            f"{name}={value.name}" if isinstance(value, CodeEnum) else f"{name}={value!r}"
             for name, value in self.values().items()
             if value != self.defaults[name]
         ]
@@ -134,7 +134,7 @@ def _restored(table: type[Param], values: dict[str, Any]) -> Param:
     return table(**values)
 
 
-def _stored(id: int, kind: str, default: Any, enum: type[IntEnum] | None = None) -> Any:
+def _stored(id: int, kind: str, default: Any, enum: type[CodeEnum] | None = None) -> Any:
     return Field("", id, kind, enum, default)
 
 
@@ -162,7 +162,7 @@ def boolean(id: int, default: bool = False) -> Any:
     return _stored(id, "bool", default)
 
 
-def enum(id: int, default: IntEnum) -> Any:
+def enum(id: int, default: CodeEnum) -> Any:
     return _stored(id, "uint32", default, type(default))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.params.base import (
     Param,
@@ -108,7 +107,7 @@ class MGBSleep(Param, code=28):
     seconds: float = float64(2)
 
 
-class CondExecPredMode(IntEnum):
+class CondExecPredMode(CodeEnum):
     """Values of ``mode`` in :class:`CondExecPred`."""
 
     CASE = 0
@@ -123,7 +122,7 @@ class CondExecPred(Param, code=59):
     eps: float = float32(1, 0.0001)
 
 
-class CondExecPredLogicalMode(IntEnum):
+class CondExecPredLogicalMode(CodeEnum):
     """Values of ``mode`` in :class:`CondExecPredLogical`."""
 
     OR = 0
@@ -140,14 +139,14 @@ class CondExecPredLogical(Param, code=60):
     mode: CondExecPredLogicalMode | int = enum(0, CondExecPredLogicalMode.OR)
 
 
-class CondExecMarkGradMode(IntEnum):
+class CondExecMarkGradMode(CodeEnum):
     """Values of ``grad_mode`` in :class:`CondExecMark`."""
 
     SUM = 0
     SUM_COND_OUT = 1
 
 
-class CondExecMarkStaticInfer(IntEnum):
+class CondExecMarkStaticInfer(CodeEnum):
     """Values of ``static_infer`` in :class:`CondExecMark`."""
 
     SHAPE_VALUE = 0
@@ -162,7 +161,7 @@ class CondExecMark(Param, code=61):
     static_infer: CondExecMarkStaticInfer | int = enum(1, CondExecMarkStaticInfer.SHAPE_VALUE)
 
 
-class CondExecMergeMode(IntEnum):
+class CondExecMergeMode(CodeEnum):
     """Values of ``mode`` in :class:`CondExecMerge`."""
 
     EXACT_ONE = 0

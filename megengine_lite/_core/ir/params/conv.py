@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.params.base import Param, boolean, enum, uint32, uint64
 
 
-class ConvolutionMode(IntEnum):
+class ConvolutionMode(CodeEnum):
     """Whether the filter is mirrored (``CONVOLUTION``)."""
 
     CROSS_CORRELATION = 0
     CONVOLUTION = 1
 
 
-class ConvolutionSparse(IntEnum):
+class ConvolutionSparse(CodeEnum):
     """Values of ``sparse`` in :class:`Convolution`."""
 
     DENSE = 0
     GROUP = 1
 
 
-class ConvolutionFormat(IntEnum):
+class ConvolutionFormat(CodeEnum):
     """Layout of activations; a name of two parts has the layouts of input and output."""
 
     NCHW = 0
@@ -44,7 +43,7 @@ class ConvolutionFormat(IntEnum):
     NCHW4_NHWC = 17
 
 
-class ConvolutionComputeMode(IntEnum):
+class ConvolutionComputeMode(CodeEnum):
     """Type of the accumulator for float16."""
 
     DEFAULT = 0
@@ -66,7 +65,7 @@ class Convolution(Param, code=3):
     compute_mode: ConvolutionComputeMode | int = enum(9, ConvolutionComputeMode.DEFAULT)
 
 
-class ConvBiasNonlineMode(IntEnum):
+class ConvBiasNonlineMode(CodeEnum):
     """Values of ``nonlineMode`` in :class:`ConvBias`."""
 
     IDENTITY = 0
@@ -124,14 +123,14 @@ class LocalShare(Param, code=47):
     computeMode: ConvolutionComputeMode | int = enum(11, ConvolutionComputeMode.DEFAULT)
 
 
-class Convolution3DDataType(IntEnum):
+class Convolution3DDataType(CodeEnum):
     """Values of ``data_type`` in :class:`Convolution3D`."""
 
     FLOAT = 0
     FLOAT_IO16xC32 = 1
 
 
-class Convolution3DFormat(IntEnum):
+class Convolution3DFormat(CodeEnum):
     """Values of ``format`` in :class:`Convolution3D`."""
 
     NCDHW = 0
@@ -156,7 +155,7 @@ class Convolution3D(Param, code=41):
     format: Convolution3DFormat | int = enum(12, Convolution3DFormat.NCDHW)
 
 
-class PoolingMode(IntEnum):
+class PoolingMode(CodeEnum):
     """Values of ``mode`` in :class:`Pooling`."""
 
     MAX = 0
@@ -225,7 +224,7 @@ class MaskPropagate(Param, code=4):
     dilate_w: int = uint32(7, 1)
 
 
-class CorrelationFormat(IntEnum):
+class CorrelationFormat(CodeEnum):
     """Layouts in the numbering of older releases, which Correlation kept."""
 
     NCHW = 0
@@ -262,7 +261,7 @@ class Correlation(Param, code=75):
     is_multiply: bool = boolean(6, True)
 
 
-class RelayoutFormatMode(IntEnum):
+class RelayoutFormatMode(CodeEnum):
     """From which layout to which."""
 
     NHWC_NHWCD4 = 0
@@ -307,7 +306,7 @@ class RelayoutFormat(Param, code=45):
     group: int = uint32(2, 1)
 
 
-class ExecutionPolicyStrategy(IntEnum):
+class ExecutionPolicyStrategy(CodeEnum):
     """Bits of the strategy."""
 
     HEURISTIC = 1

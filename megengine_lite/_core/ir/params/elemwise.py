@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.dtype import DType as ElementType
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.params.base import INT_MAX, INT_MIN, Param, dtype_code, element_type, enum, float32, int32
 
 
-class ElemwiseMode(IntEnum):
+class ElemwiseMode(CodeEnum):
     """Elementwise functions."""
 
     RELU = 0
@@ -117,7 +116,7 @@ class Elemwise(Param, code=17):
     mode: ElemwiseMode | int = enum(0, ElemwiseMode.RELU)
 
 
-class ElemwiseMultiTypeMode(IntEnum):
+class ElemwiseMultiTypeMode(CodeEnum):
     """Elementwise functions with mixed types; names with Q compute on real values of quantized types."""
 
     FUSE_MUL_ADD3_INT16x32x32x32 = 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.params.base import (
     Param,
     boolean,
@@ -17,7 +16,7 @@ from megengine_lite._core.ir.params.base import (
 from megengine_lite._core.ir.params.conv import ConvolutionFormat
 
 
-class BNParamDim(IntEnum):
+class BNParamDim(CodeEnum):
     """Values of ``param_dim`` in :class:`BN`."""
 
     DIM_11HW = 0
@@ -26,7 +25,7 @@ class BNParamDim(IntEnum):
     DIM_111C = 3
 
 
-class BNFwdMode(IntEnum):
+class BNFwdMode(CodeEnum):
     """Values of ``fwd_mode`` in :class:`BN`."""
 
     TRAINING = 0
@@ -93,7 +92,7 @@ class Dropout(Param, code=86):
     seed: int = uint64(1)
 
 
-class RNNCellNonlineMode(IntEnum):
+class RNNCellNonlineMode(CodeEnum):
     """Values of ``nonlineMode`` in :class:`RNNCell`."""
 
     IDENTITY = 0
@@ -131,7 +130,7 @@ class LSTM(Param, code=89):
     fwd_mode: BNFwdMode | int = enum(6, BNFwdMode.TRAINING)
 
 
-class AttnMaskType(IntEnum):
+class AttnMaskType(CodeEnum):
     """Values of ``attn_mask_type`` in :class:`MultiHeadAttn`."""
 
     NO_MASK = 0
@@ -140,7 +139,7 @@ class AttnMaskType(IntEnum):
     USER_DEFINED_MASK = 3
 
 
-class TensorCombinationType(IntEnum):
+class TensorCombinationType(CodeEnum):
     """Values of ``tensor_combination_type`` in :class:`MultiHeadAttn`."""
 
     NONE = 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.dtype import DTypeCode
 from megengine_lite._core.ir.params.base import (
     INT_MAX,
@@ -54,7 +53,7 @@ class Dimshuffle(Param, code=64):
     ndim: int = uint32(1)
 
 
-class AxisMethod(IntEnum):
+class AxisMethod(CodeEnum):
     """One step of AxisAddRemove."""
 
     ADD_1 = 0
@@ -98,7 +97,7 @@ class IndexingRemap(Param, code=27):
     is_non_overlapping: bool = boolean(0)
 
 
-class PaddingMode(IntEnum):
+class PaddingMode(CodeEnum):
     """Values of ``padding_mode`` in :class:`Padding`."""
 
     REPLICATE = 0
@@ -127,7 +126,7 @@ class Padding(Param, code=82):
     padding_mode: PaddingMode | int = enum(15, PaddingMode.CONSTANT)
 
 
-class ReduceMode(IntEnum):
+class ReduceMode(CodeEnum):
     """Values of ``mode`` in :class:`Reduce`."""
 
     SUM = 0
@@ -138,7 +137,7 @@ class ReduceMode(IntEnum):
     MEAN = 5
 
 
-class ReduceDataType(IntEnum):
+class ReduceDataType(CodeEnum):
     """Values of ``data_type`` in :class:`Reduce`."""
 
     DEFAULT = 0
@@ -165,7 +164,7 @@ class Cumsum(Param, code=24):
     reverse: bool = boolean(2)
 
 
-class ArgsortOrder(IntEnum):
+class ArgsortOrder(CodeEnum):
     """Values of ``order`` in :class:`Argsort`."""
 
     ASCENDING = 0
@@ -178,7 +177,7 @@ class Argsort(Param, code=26):
     order: ArgsortOrder | int = enum(0, ArgsortOrder.ASCENDING)
 
 
-class TopKMode(IntEnum):
+class TopKMode(CodeEnum):
     """Values of ``mode`` in :class:`TopK`."""
 
     KTH_ONLY = 0
@@ -192,7 +191,7 @@ class TopK(Param, code=44):
     mode: TopKMode | int = enum(0, TopKMode.KTH_ONLY)
 
 
-class CondTakeMode(IntEnum):
+class CondTakeMode(CodeEnum):
     """Values of ``mode`` in :class:`CondTake`."""
 
     EQ = 0
@@ -218,7 +217,7 @@ class NMSKeep(Param, code=69):
     max_output: int = uint32(1)
 
 
-class MatrixMulFormat(IntEnum):
+class MatrixMulFormat(CodeEnum):
     """Values of ``format`` in :class:`MatrixMul`."""
 
     DEFAULT = 0

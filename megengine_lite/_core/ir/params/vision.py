@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from megengine_lite._codes import CodeEnum
 from megengine_lite._core.ir.params.base import Param, boolean, enum, float32, int32, uint32
 from megengine_lite._core.ir.params.conv import Convolution3DFormat, ConvolutionFormat
 
 
-class InterpolationMode(IntEnum):
+class InterpolationMode(CodeEnum):
     """How a value between pixels is found."""
 
     NEAREST = 0
@@ -18,7 +17,7 @@ class InterpolationMode(IntEnum):
     LANCZOS4 = 4
 
 
-class BorderMode(IntEnum):
+class BorderMode(CodeEnum):
     """What pixels outside of an image count as."""
 
     REPLICATE = 0
@@ -95,7 +94,7 @@ class GaussianBlur(Param, code=39):
     sigma_y: float = float32(4)
 
 
-class CvtColorMode(IntEnum):
+class CvtColorMode(CodeEnum):
     """From which colour space to which."""
 
     RGB2GRAY = 0
@@ -138,7 +137,7 @@ class CvtColor(Param, code=37):
     mode: CvtColorMode | int = enum(0, CvtColorMode.RGB2GRAY)
 
 
-class DctChannelSelectFastImpl(IntEnum):
+class DctChannelSelectFastImpl(CodeEnum):
     """Values of ``fastImpl`` in :class:`DctChannelSelect`."""
 
     NONE = 0
@@ -153,7 +152,7 @@ class DctChannelSelect(Param, code=72):
     dct_block_size: int = int32(2, 8)
 
 
-class ROIPoolingMode(IntEnum):
+class ROIPoolingMode(CodeEnum):
     """Values of ``mode`` in :class:`ROIPooling`."""
 
     MAX = 0
@@ -167,7 +166,7 @@ class ROIPooling(Param, code=12):
     scale: float = float32(1, 1.0)
 
 
-class ROIAlignMode(IntEnum):
+class ROIAlignMode(CodeEnum):
     """Values of ``mode`` in :class:`ROIAlign`."""
 
     MAX = 0
