@@ -18,30 +18,14 @@ so they are made once per model. ``merge_reductions`` is the shortest one; start
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from megengine_lite._core.compile.passes import (
-    canonical_layout,
-    flatten_volumes,
-    functions_before_axes,
-    fuse_conv,
-    fuse_elemwise,
-    fuse_matmul,
-    fuse_quantized,
-    gather_channels,
-    merge_reductions,
-    recognise_activations,
-    recognise_attention,
-    recognise_norms,
-    recognise_quantized,
-    recognise_softmax,
-    simplify,
-    tabulate,
-    widen_float16,
-)
 from megengine_lite._core.ir.describe import describe_graph
+from megengine_lite._core.ir.dtype import INT8_OPERANDS, DTypeCode
 from megengine_lite._core.ir.graph import ConstantPool, Graph
 from megengine_lite._core.session_config import SessionConfig
 from megengine_lite._core.system import debug
+from megengine_lite._core.system.late_import import LateFunction
 from megengine_lite._core.system.own_faults import own_faults
 
 __all__ = ["run"]
@@ -50,29 +34,50 @@ __all__ = ["run"]
 Pass = Callable[[Graph, ConstantPool], None]
 
 
-def _without_pool(run: Callable[[Graph], None]) -> Pass:
-    return lambda graph, pool: run(graph)
+def _run(
+    name: str, operators: set[str], types: set[DTypeCode], makes_weights: bool, graph: Graph, pool: ConstantPool
+) -> None:
+    """Runs a pass if the graph has any of these operators, and any variable of these types. A set that is empty asks
+    for nothing. Without them the pass would change nothing, and its module is not imported."""
+    if operators and operators.isdisjoint(node.op for node in graph.nodes):
+        return
+    if types and types.isdisjoint(v.spec.dtype.code for node in graph.nodes for v in (*node.inputs, *node.outputs)):
+        return
+    function = LateFunction(f"{__name__}.{name}", "run")
+    if makes_weights:
+        function(graph, pool)
+    else:
+        function(graph)
 
 
-_ALL: dict[str, Pass] = {
-    "widen_float16": widen_float16.run,
-    "canonical_layout": canonical_layout.run,
-    "flatten_volumes": flatten_volumes.run,
-    "simplify": simplify.run,
-    "recognise_quantized": recognise_quantized.run,
-    "gather_channels": _without_pool(gather_channels.run),
-    "merge_reductions": _without_pool(merge_reductions.run),
-    "recognise_norms": recognise_norms.run,
-    "recognise_softmax": _without_pool(recognise_softmax.run),
-    "recognise_activations": _without_pool(recognise_activations.run),
-    "recognise_attention": _without_pool(recognise_attention.run),
-    "functions_before_axes": functions_before_axes.run,
-    "fuse_conv": fuse_conv.run,
-    "fuse_quantized": _without_pool(fuse_quantized.run),
-    "fuse_matmul": _without_pool(fuse_matmul.run),
-    "fuse_elemwise": _without_pool(fuse_elemwise.run),
-    "tabulate": _without_pool(tabulate.run),
-}
+def _pass(
+    name: str, *operators: str, types: tuple[DTypeCode, ...] = (), makes_weights: bool = False
+) -> tuple[str, Pass]:
+    return name, partial(_run, name, set(operators), set(types), makes_weights)
+
+
+_VOLUMES = ("Convolution3D", "Convolution3DBackwardData")
+_ALL: dict[str, Pass] = dict(
+    [
+        _pass("widen_float16", types=(DTypeCode.FLOAT16,), makes_weights=True),
+        _pass("canonical_layout", makes_weights=True),
+        _pass("flatten_volumes", *_VOLUMES, makes_weights=True),
+        _pass("simplify", makes_weights=True),
+        _pass("recognise_quantized", types=INT8_OPERANDS, makes_weights=True),
+        _pass("gather_channels"),
+        _pass("merge_reductions", "Reduce", "ReduceAxes"),
+        _pass("recognise_norms", "ReduceAxes", makes_weights=True),
+        _pass("recognise_softmax", "ReduceAxes", "OnnxReduce"),
+        _pass("recognise_activations", "Elemwise"),
+        _pass("recognise_attention", "Softmax"),
+        _pass("functions_before_axes", "AxisAddRemove", makes_weights=True),
+        _pass("fuse_conv", "Convolution", "ConvBiasForward", "FusedConv", makes_weights=True),
+        _pass("fuse_quantized", types=INT8_OPERANDS),
+        _pass("fuse_matmul", "MatrixMul", "QuantizedMatMul"),
+        _pass("fuse_elemwise", "Elemwise"),
+        _pass("tabulate", "TypeCvt", types=INT8_OPERANDS),
+    ]
+)
 _ELEMWISE = {"fuse_elemwise": _ALL["fuse_elemwise"]}
 
 
@@ -92,6 +97,7 @@ def run(graph: Graph, pool: ConstantPool, config: SessionConfig) -> None:
         for name, run_pass in chosen.items():
             with own_faults(f"pass {name}"):
                 run_pass(graph, pool)
+    graph.remove_dead()
     graph.verify()
 
 
