@@ -24,7 +24,9 @@ def test_a_name_stands_for_one_class():
         for name in CLASS.findall(source.read_text()):
             places[name].append(source.relative_to(PACKAGE).as_posix())
     assert len(places) > 500 and places["LiteTensor"] == ["tensor.py"]
-    assert places["BlockOutput"] == ["kernels/common/block.pxd"] and places["Replay"] == ["_core/cpu/program.pyx"]
+    assert places["BlockOutput"] == ["kernels/common/block_output.pxd"] and places["Replay"] == [
+        "_core/cpu/program.pyx"
+    ]
     # A .pxd file declares what the module of its name defines.
     assert places["Storage"] == ["_core/system/memory.pxd", "_core/system/memory.pyx"]
     for found in places.values():

@@ -39,7 +39,7 @@ MODULES: dict[str, str] = {
     "gather_elements": "along_axis",
     "gather_one_hot": "gather",
     "gather_runs": "gather",
-    "gemm_dot_f32": "gemm",
+    "gemm_dot_f32": "gemm_dot",
     "gemm_f32": "gemm",
     "gemm_int8": "gemm_int8",
     "gemm_naive_f32": "gemm",

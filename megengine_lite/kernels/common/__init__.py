@@ -4,7 +4,7 @@
 
     simd/*.h: one header per instruction set ─► simd.h ─► simd.pxd: vf, vi, and vf_*, vi_* on them
                                                              │
-             lanes: across a vector   vmath: exp, tanh ... ◄─┴─► block: float32 sums in registers, the fused epilogue
+             lanes: across a vector   vmath: exp, tanh ... ◄─┴─► block, block_output: float32 sums, the fused epilogue
                                                              └─► dot, requantize: int8 sums, and how they are stored
 
 * ``kernel`` - the calling convention; start here, then ``simd``

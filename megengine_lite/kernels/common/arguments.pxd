@@ -52,3 +52,8 @@ cdef struct Sampling:
     int64_t positions, border, taps, is_finite, image_count, h, w, oh, ow, planes, lanes, channels
     PixelStrides x_, y_
     double value  # of pixels outside of a constant border; of results that are not finite if is_finite is set
+
+
+# Where the matrices of a batch begin: product number q at q // inner outer strides and q % inner inner ones.
+cdef struct BatchStrides:
+    int64_t inner, a_outer, a_inner, b_outer, b_inner, c_outer, c_inner, z_outer, z_inner

@@ -3,20 +3,15 @@
 #
 # With constant PIXELS, VECTORS and STEP the loops over the block unroll completely; `lanes` must stay a variable, or
 # the compiler unrolls that loop as well and runs out of registers.
-from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
-from megengine_lite.kernels.common.arguments cimport Epilogue
+from megengine_lite.kernels.common.block_output cimport BlockOutput, store_block, store_vectors
 from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, moved_by, moved_by_const, outlined, prefetch,
-    prefetch_far, vf, vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_max,
-    vf_max_number, vf_min, vf_min_number, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero,
-    vi_load, vi_pairs_bf16, vi_store,
-)
-from megengine_lite.kernels.common.vmath cimport (
-    ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
+    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far, vf,
+    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_second_of_pairs,
+    vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
 )
 
 cdef enum:
@@ -58,116 +53,10 @@ cdef inline BlockSum sum_of_channels(int64_t channels, int64_t plane) noexcept n
     return BlockSum(blocks, plane, 1, 0, 1, 0, VW, channels - (blocks - 1) * VW, NULL)
 
 
-# Where results go, and how sums become results: y = activation(sum + bias + z). bias and z may be NULL.
-cdef struct BlockOutput:
-    const float* bias
-    const float* z
-    int64_t z_pixel, z_plane
-    float* y
-    int64_t y_pixel, y_plane
-    int code
-    float a, b
-
-
 # Where a row of outputs is broken: `left` pixels from its begin on, and then every `run` pixels, y goes `gap` floats
 # further.
 cdef struct RowBreaks:
     int64_t left, run, gap
-
-
-cdef inline inlined activate_stored_by(int CODE, const BlockOutput* o, int pixels, int vectors) noexcept nogil:
-    cdef vf a = vf_set1(o.a), x
-    cdef float* y
-    cdef int p, v
-    for v in range(vectors):
-        for p in range(pixels):
-            y = o.y + v * o.y_plane + p * o.y_pixel
-            x = vf_load(y)
-            costly_activation(CODE, &x, a)
-            vf_store(y, x)
-
-
-cdef inline inlined clip_stored(const BlockOutput* o, int pixels, int vectors) noexcept nogil:
-    """Clips, and leaves NaN: the second operand is the result where one is NaN."""
-    cdef vf low = vf_set1(o.a)
-    cdef vf high = vf_set1(o.b)
-    cdef float* y
-    cdef int p, v
-    for v in range(vectors):
-        y = o.y + v * o.y_plane
-        for p in range(pixels):
-            vf_store(y, vf_min(high, vf_max(low, vf_load(y))))
-            y += o.y_pixel
-
-
-cdef inline outlined activate_stored(const BlockOutput* o, int pixels, int vectors) noexcept nogil:
-    """Applies an activation to the stored block, so that its code is not part of every unrolled block."""
-    if o.code == ACT_CLIP_NAN:
-        clip_stored(o, pixels, vectors)
-    elif o.code == ACT_SILU:
-        activate_stored_by(ACT_SILU, o, pixels, vectors)
-    elif o.code == ACT_H_SWISH:
-        activate_stored_by(ACT_H_SWISH, o, pixels, vectors)
-    elif o.code == ACT_SIGMOID:
-        activate_stored_by(ACT_SIGMOID, o, pixels, vectors)
-    elif o.code == ACT_GELU:
-        activate_stored_by(ACT_GELU, o, pixels, vectors)
-    else:
-        activate_stored_by(o.code, o, pixels, vectors)
-
-
-cdef inline inlined store_vectors(int PIXELS, int VECTORS, const vf* acc, const BlockOutput* o) noexcept nogil:
-    """One pointer is moved from pixel to pixel: a compiler would compute each address from what it reads again."""
-    cdef int64_t y_pixel = o.y_pixel, y_plane = o.y_plane
-    cdef float* begin = o.y
-    cdef float* y
-    cdef int p, v
-    for v in range(VECTORS):
-        y = begin
-        for p in range(PIXELS):
-            vf_store(y, acc[p * VECTORS + v])
-            y = moved_by(y, y_pixel)
-        begin = begin + y_plane
-
-
-cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
-    """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]. With KEEPS_NAN, for short sums, the code of
-    CLIP_NAN is here, else in activate_stored: it would take registers of long sums."""
-    cdef vf bias, low, high
-    cdef const float* z
-    cdef int p, v
-    if o.bias:
-        for v in range(VECTORS):
-            bias = vf_load(o.bias + v * VW)
-            for p in range(PIXELS):
-                acc[p * VECTORS + v] = acc[p * VECTORS + v] + bias
-    if o.z:
-        for v in range(VECTORS):
-            z = o.z + v * o.z_plane
-            for p in range(PIXELS):
-                acc[p * VECTORS + v] = acc[p * VECTORS + v] + vf_load(z)
-                z = moved_by_const(z, o.z_pixel)
-    if o.code == ACT_RELU or o.code == ACT_CLIP:
-        low = vf_set1(o.a)
-        high = vf_set1(o.b)
-        for p in range(PIXELS):
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_min_number(vf_max_number(acc[p * VECTORS + v], low), high)
-    elif o.code == ACT_CLIP_HIGH:
-        low = vf_set1(o.a)
-        high = vf_set1(o.b)
-        for p in range(PIXELS):
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_max_number(vf_min_number(acc[p * VECTORS + v], high), low)
-    elif KEEPS_NAN and o.code == ACT_CLIP_NAN:
-        low = vf_set1(o.a)
-        high = vf_set1(o.b)
-        for p in range(PIXELS):
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_min(high, vf_max(low, acc[p * VECTORS + v]))
-    store_vectors(PIXELS, VECTORS, acc, o)
-    if o.code > <int>(ACT_CLIP_NAN if KEEPS_NAN else ACT_CLIP_HIGH):
-        activate_stored(o, PIXELS, VECTORS)
 
 
 cdef inline inlined store_sums(int INPUT, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
@@ -640,10 +529,3 @@ cdef inline inlined conv_row_any_step(
         end_block(&at, count, VECTORS, block, &o)
         x += count * step
         first = end
-
-
-cdef inline inlined set_activation(BlockOutput* o, const Epilogue* e) noexcept nogil:
-    """RELU becomes a clip without upper end."""
-    o.code = <int>e.activation
-    o.a = 0.0 if e.activation == ACT_RELU else <float>e.act_a
-    o.b = INFINITY if e.activation == ACT_RELU else <float>e.act_b

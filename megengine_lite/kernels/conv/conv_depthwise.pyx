@@ -7,7 +7,7 @@ filters go from place to place, and leave out those that only meet padding. Weig
 
 from libc.stdint cimport int64_t
 
-from megengine_lite.kernels.common.block cimport BlockOutput, set_activation, store_block
+from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, inlined, outlined, vf, vf_fma, \
     vf_fma_in_order, vf_fma_in_place, vf_held, vf_load, vf_zero

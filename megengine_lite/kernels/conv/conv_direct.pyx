@@ -10,8 +10,9 @@ import numpy as np
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.block cimport (
-    FAR, BlockOutput, BlockSum, RowBreaks, conv_row, conv_row_any_step, set_activation, sum_of_channels, weight,
+    FAR, BlockSum, RowBreaks, conv_row, conv_row_any_step, sum_of_channels, weight,
 )
+from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16

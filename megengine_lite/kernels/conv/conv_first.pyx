@@ -7,9 +7,8 @@ Weights: ``[tile of 2 channel blocks][ic][kh][kw][channels of the tile]``
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport (
-    SPARE_TAPS, TABLE, BlockOutput, BlockSum, conv_row, conv_row_any_step, set_activation,
-)
+from megengine_lite.kernels.common.block cimport SPARE_TAPS, TABLE, BlockSum, conv_row, conv_row_any_step
+from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS
 from megengine_lite.kernels.common.simd cimport VW, outlined

@@ -13,9 +13,8 @@ they are float16 or stay float32: the output transform magnifies errors, those o
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.block cimport (
-    NEAR, BlockOutput, BlockSum, activate_stored, conv_row, set_activation, store_block, sum_of_channels, weight,
-)
+from megengine_lite.kernels.common.block cimport NEAR, BlockSum, conv_row, sum_of_channels, weight
+from megengine_lite.kernels.common.block_output cimport BlockOutput, activate_stored, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \

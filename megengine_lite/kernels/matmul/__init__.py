@@ -5,7 +5,8 @@
     A [M, K] ─► rows, packed where that pays ─┐
     B [K, N] ─► panels of N ──────────────────┴─► block of C in registers ─► bias, Z, activation ─► C [M, N]
 
-``gemm`` has float32: blocks, dot products for few rows, and a naive one to compare with; start there. ``gemm_int8`` has
-sums in int32, and stores them as they are or as quantized results; ``gemm_wide_int8`` does that on sets that widen
-bytes first; ``last_columns`` is for both. ``gemm.matmul`` multiplies numpy arrays.
+``gemm`` has float32: blocks, and a naive product to compare with; start there. ``gemm_dot`` has float32 by dot
+products, for few rows. ``gemm_int8`` has sums in int32, and stores them as they are or as quantized results;
+``gemm_wide_int8`` does that on sets that widen bytes first; ``last_columns`` is for both. ``gemm.matmul`` multiplies
+numpy arrays.
 """

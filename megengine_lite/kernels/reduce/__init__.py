@@ -7,5 +7,5 @@
     image ─► lrn ─► image                              each channel by the squares of its neighbours
 
 A sum has one order, whatever the number of threads: work is cut between reductions, never inside of one. Start with
-``reduce``.
+``reduce``; ``reduce_modes`` says what each mode does with an element.
 """

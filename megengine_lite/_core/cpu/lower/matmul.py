@@ -100,9 +100,8 @@ def emit_matmul(
         "flops": 2 * batch.count * m * n * k,
     }
     strides = {"b_n": b.column, "b_outer": b.outer_step, "b_inner": b.inner_step}
-    kernel = ctx.kernels.module("gemm")
     if algorithm.name == "gemm_dot_f32":
-        items = -(-n // kernel.DOT_COLUMNS)
+        items = -(-n // ctx.kernels.module("gemm_dot").DOT_COLUMNS)
         ctx.emit("gemm_dot_f32", node, b=b.ref, work=batch.count * items, **strides, **common)
         return
     strides |= {"a_k": a.column, "b_k": b.row}
@@ -110,6 +109,7 @@ def emit_matmul(
         ctx.emit("gemm_naive_f32", node, b=b.ref, work=batch.count * m, **strides, **common)
         return
     assert algorithm.name in PANEL_KERNELS
+    kernel = ctx.kernels.module("gemm")
     panel = kernel.PANEL
     panels = -(-n // panel)
     chunk = m
