@@ -87,14 +87,14 @@ def test_flags_of_a_compiler():
     row = table.InstructionSet("new", OTHER, "portable.h", 8, 16, DotKind.PAIRS_16, gcc=("-a",), clang=("-b",))
     defined = ("-DML_SIMD_HEADER=simd/portable.h", "-DVW=8", "-DVREGS=16")
     dot = ("-DDOT_UNSIGNED=0", "-DDOT_SIGNED=0", "-DDOT_SHORT=0", "-DDOT_STEPS=0")
-    dot = (*dot, "-DDOT_MATRIX=0", "-DBY_LANE=0")
+    dot = (*dot, "-DDOT_MATRIX=0", "-DDOT_BFLOAT16=0", "-DBY_LANE=0")
     assert (row.flags("gcc"), row.flags("clang")) == ((*defined, *dot, "-a"), (*defined, *dot, "-b"))
     row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.U8S8_QUADS, gcc=("-a",))
-    assert row.flags("clang")[-7:] == ("-DDOT_UNSIGNED=1", *dot[1:], "-a")
+    assert row.flags("clang")[-8:] == ("-DDOT_UNSIGNED=1", *dot[1:], "-a")
     row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.MIXED_QUADS, by_lane=True)
-    assert row.flags("clang")[-4:] == ("-DDOT_SHORT=0", "-DDOT_STEPS=0", "-DDOT_MATRIX=1", "-DBY_LANE=1")
+    assert row.flags("clang")[-4:] == ("-DDOT_STEPS=0", "-DDOT_MATRIX=1", "-DDOT_BFLOAT16=0", "-DBY_LANE=1")
     row = table.InstructionSet("new", OTHER, "new.h", 8, 16, DotKind.S8S8_STEPS)
-    assert row.flags("gcc")[-3:] == ("-DDOT_STEPS=1", "-DDOT_MATRIX=0", "-DBY_LANE=0")
+    assert row.flags("gcc")[-3:] == ("-DDOT_MATRIX=0", "-DDOT_BFLOAT16=0", "-DBY_LANE=0")
 
 
 @pytest.mark.parametrize(

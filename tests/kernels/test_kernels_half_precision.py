@@ -8,7 +8,8 @@ from support.instruction_sets import INSTRUCTION_SETS
 from support.one_node import definition, relative_error, run_node
 from support.special_numbers import SPECIAL
 
-from megengine_lite._core.cpu.kernel_set import kernel_set
+from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lower.matmul import LEAST_ROWS_IN_PAIRS
 from megengine_lite._core.cpu.packing.float32 import pack_direct, pack_panels, pack_winograd
 from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv, FusedMatMul
 from megengine_lite._core.ir.params import Convolution, MatrixMul
@@ -19,6 +20,20 @@ pytestmark = [
     pytest.mark.parametrize("isa", INSTRUCTION_SETS),
     pytest.mark.parametrize("precision", PRECISIONS),
 ]
+
+HAS_BFLOAT16 = any(kernel_set(isa).has_bfloat16 for isa in INSTRUCTION_SETS)
+
+
+@pytest.fixture(params=[False, True] if HAS_BFLOAT16 else [False], ids=lambda pairs: "pairs" if pairs else "widened")
+def pairs(request, monkeypatch):
+    """Whether sets that multiply bfloat16 do so, and round the inputs of products, too."""
+    monkeypatch.setattr(KernelSet, "multiplies_bfloat16", property(lambda self: request.param and self.has_bfloat16))
+    return request.param
+
+
+def as_multiplied(x, precision, isa, pairs):
+    """The inputs of a product as the kernels take them."""
+    return rounded(x, precision) if pairs and precision == "bfloat16" and kernel_set(isa).has_bfloat16 else x
 
 
 def normal(*shape, seed=0):
@@ -78,12 +93,34 @@ def test_packing_touches_nothing_else(groups, rows, depth, taps, chunk, transpos
         np.testing.assert_array_equal(found, rounded(exact[first : first + group], precision))
 
 
+def test_pairs_are_neighbours_of_depth(precision, isa):
+    kernels = kernel_set(isa)
+    width, weights = kernels.width, Weights.BFLOAT16_PAIRS
+    matrix, filters = normal(6, 3 * width), normal(1, 3 * width, 2 * width + 2, 3, 1, seed=1)
+    panels = pack_panels(matrix, kernels, 1, weights).reshape(2, 3, 2 * width, 2)
+    expected = np.zeros((6, 4 * width), np.float32)
+    expected[:, : 3 * width] = rounded(matrix, "bfloat16")
+    found = (panels.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(found, expected.reshape(3, 2, 2, 2 * width).transpose(2, 0, 3, 1))
+    packed = pack_direct(filters, kernels, 2, weights)
+    half, first = kernels.width // 2, 0
+    for tile in (slice(0, 2 * width), slice(2 * width, 3 * width)):
+        for block in range(3):
+            rows = rounded(filters[0, tile, block * width : (block + 1) * width, :, 0], "bfloat16")
+            pairs = min(half, (rows.shape[1] + 1) // 2)
+            expected = rows.reshape(len(rows), pairs, 2, 3).transpose(3, 1, 0, 2)
+            found = (packed[first : first + expected.size].astype(np.uint32) << 16).view(np.float32)
+            np.testing.assert_array_equal(found, expected.reshape(-1))
+            first += expected.size
+    assert first == packed.size
+
+
 # m, n, k: one row, few rows, whole blocks, remainders of rows, columns and depth
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(
     ("m", "n", "k"), [(1, 70, 33), (1, 3, 5), (2, 100, 64), (3, 64, 16), (12, 32, 40), (13, 33, 1), (37, 5, 100)]
 )
-def test_product(m, n, k, transposed, precision, isa):
+def test_product(m, n, k, transposed, pairs, precision, isa):
     a, b = normal(m, k), normal(k, n, seed=1)
     stored = np.ascontiguousarray(b.T) if transposed else b
     params = MatrixMul(transposeB=transposed)
@@ -91,6 +128,8 @@ def test_product(m, n, k, transposed, precision, isa):
         run_node("MatrixMul", params, [a, stored], {1}, isa, threads, precision=precision)[0] for threads in (1, 3)
     ]
     np.testing.assert_array_equal(*results)
+    if m >= LEAST_ROWS_IN_PAIRS and k % 2 == 0:
+        a = as_multiplied(a, precision, isa, pairs)
     assert relative_error(results[0], a.astype(np.float64) @ rounded(b, precision)) < 2e-6
 
 
@@ -118,7 +157,7 @@ def test_product_of_two_inputs_is_not_rounded(precision, isa):
         (64, 32, 3, 1, 2, 2, 11), (12, 12, 3, 1, 1, 4, 7), (56, 48, 1, 1, 1, 1, 20),
     ],
 )  # fmt: skip
-def test_direct_convolution(oc, ic, kernel, stride, dilate, groups, size, precision, isa):
+def test_direct_convolution(oc, ic, kernel, stride, dilate, groups, size, pairs, precision, isa):
     pad = dilate * (kernel // 2)
     x = normal(2, ic * groups, size, size)
     w = normal(oc * groups, ic, kernel, kernel, seed=1)
@@ -132,7 +171,9 @@ def test_direct_convolution(oc, ic, kernel, stride, dilate, groups, size, precis
     ]
     assert "conv_direct_f32" in results[0][1]
     np.testing.assert_array_equal(results[0][0], results[1][0])
-    expected = definition("FusedConv", params, [x.astype(np.float32), rounded(w, precision)])
+    if ic % 2 == 0:
+        x = as_multiplied(x, precision, isa, pairs)
+    expected = definition("FusedConv", params, [x, rounded(w, precision)])
     assert relative_error(results[0][0], expected) < 5e-6
 
 

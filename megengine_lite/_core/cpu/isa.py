@@ -119,6 +119,8 @@ class InstructionSet(NamedTuple):
         Whether multiplying instructions take one lane of a vector as a factor of all lanes of another.
     features : tuple of str
         What processor and system must offer, by the names of ``system/processor.pyx``.
+    bfloat16 : tuple of str
+        What a processor must offer besides for products of bfloat16; empty if the set has no kernels for them.
     gcc : tuple of str
         Compiler flags for gcc.
     clang : tuple of str or None
@@ -134,6 +136,7 @@ class InstructionSet(NamedTuple):
     for_all: bool = False
     by_lane: bool = False
     features: tuple[str, ...] = ()
+    bfloat16: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
     clang: tuple[str, ...] | None = None
 
@@ -163,6 +166,7 @@ class InstructionSet(NamedTuple):
             f"-DDOT_SHORT={int(self.dot is DotKind.SHORT_PAIRS)}",
             f"-DDOT_STEPS={int(self.dot is DotKind.S8S8_STEPS)}",
             f"-DDOT_MATRIX={int(self.dot is DotKind.MIXED_QUADS)}",
+            f"-DDOT_BFLOAT16={int(bool(self.bfloat16))}",
             f"-DBY_LANE={int(self.by_lane)}",
             *own,
         )
@@ -180,7 +184,7 @@ _VECTORS_OF_ARM32 = ("-funsafe-math-optimizations", "-fno-associative-math", "-f
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, features=_AVX512,
+        "avx512", X86_64, "avx512.h", 16, 32, DotKind.U8S8_QUADS, features=_AVX512, bfloat16=("avx512bf16",),
         gcc=("-march=icelake-server", _GENERIC, "-mprefer-vector-width=512"),
     ),
     InstructionSet(

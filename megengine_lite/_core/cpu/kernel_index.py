@@ -53,6 +53,7 @@ MODULES: dict[str, str] = {
     "lrn_plain_f32": "lrn",
     "lstm_cell_f32": "recurrent",
     "lstm_rules_f32": "recurrent",
+    "narrow_bf16": "narrow",
     "nms_keep_f32": "region",
     "norm_channels_blocked_f32": "norm",
     "norm_columns_f32": "norm",

@@ -31,9 +31,9 @@ from megengine_lite._core.ir.graph import (
     Var,
 )
 from megengine_lite._core.session_config import SessionConfig
-from megengine_lite._records import field, record
+from megengine_lite._records import field, record, replace
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError
-from megengine_lite.kernels.common.shared_constants import Weights
+from megengine_lite.kernels.common.shared_constants import SLACK, Weights
 from megengine_lite.kernels.common.tiling import STREAM_BYTES
 
 # A step with less work than this runs on one thread: waking and joining the others would cost more.
@@ -84,6 +84,7 @@ class Lowering:
         self._wholes: dict[Var, Tensor] = {}  # memory of concatenations of which a part has been computed
         self._origins: dict[AnyNode, Origin] = {}
         self._non_negative: set[Var] = set()
+        self._narrowed: dict[tuple[Var, int, int], Ref] = {}  # by halo
 
     def add_input(self, var: Var, tensor: Tensor) -> None:
         """A variable that exists before the stage runs."""
@@ -213,6 +214,26 @@ class Lowering:
     def temp(self, nbytes: int) -> Ref:
         """Memory for the steps of this node only."""
         return Ref(self._new_piece(nbytes))
+
+    def narrowed(self, node: Node, x: Ref, numbers: int) -> Ref:
+        """So many float32 numbers as bfloat16, for the steps of this node."""
+        y = self.temp(2 * numbers + SLACK)
+        work = -(-numbers // self.kernels.module("narrow").NUMBERS)
+        self.emit("narrow_bf16", node, x=x, y=y, n=numbers, work=work)
+        return y
+
+    def blocked_pairs(self, node: Node, var: Var, x: Tensor) -> Tensor | None:
+        """A blocked float32 tensor as pairs of bfloat16, each of which counts as a number.
+
+        It is made once for all nodes that read the variable. None if the images of the tensor lie apart.
+        """
+        if x.n > 1 and x.image != x.blocks * x.plane:
+            return None
+        border = x.halo_h * x.row + x.halo_w * x.width
+        key = var, x.halo_h, x.halo_w
+        if key not in self._narrowed:
+            self._narrowed[key] = self.narrowed(node, x.ref + -4 * border, x.n * x.blocks * x.plane)
+        return replace(x, ref=self._narrowed[key] + 2 * border, width=x.width // 2, image=x.image // 2)
 
     def fault(self, message: str, error: type[LiteError] = LiteIndexError) -> Ref:
         """An int32 that kernels set when data is wrong (an index that is out of range); the run then raises.

@@ -9,9 +9,10 @@ from megengine_lite.kernels.common.block_output cimport BlockOutput, store_block
 from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far, vf,
-    vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load, vf_load_bf16, vf_load_f16, vf_second_of_pairs,
-    vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load, vi_pairs_bf16, vi_store,
+    BY_LANE, VREGS, VW, bf16, bf16_pair, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far,
+    vf, vf_dot_bf16, vf_dot_bf16_memory, vf_first_of_pairs, vf_fma, vf_fma_lane, vf_fma_memory, vf_load,
+    vf_load_bf16, vf_load_f16, vf_second_of_pairs, vf_set1, vf_store, vf_store_bf16, vf_store_f16, vf_zero, vi_load,
+    vi_pairs_bf16, vi_store,
 )
 
 cdef enum:
@@ -20,11 +21,13 @@ cdef enum:
     SPARE_TAPS = 2
 
 
-# How packed weights are stored. They are widened to float32 in registers.
+# How packed weights are stored. Single ones are widened to float32 in registers. Pairs of bfloat16 are multiplied with
+# inputs that are such pairs, too: what is called a float of the input is a pair of channels then.
 ctypedef fused weight:
     float
     bf16
     f16
+    bf16_pair
 
 
 # Where a block finds its input: in a near cache, and then its sums are stored as they are; perhaps in far memory, so
@@ -44,13 +47,13 @@ cdef struct BlockSum:
     const int64_t* taps
 
 
-cdef inline BlockSum sum_of_channels(int64_t channels, int64_t plane) noexcept nogil:
-    """One input of each channel, of blocks `plane` apart. Whole blocks are the innermost loop: so it is left once for a
+cdef inline BlockSum sum_of_channels(int64_t channels, int64_t plane, int64_t block) noexcept nogil:
+    """One input of each channel, in blocks of `block` that lie `plane` apart. Whole blocks are the innermost loop: so it is left once for a
     block of outputs, not once for each block of channels."""
-    cdef int64_t blocks = (channels + VW - 1) // VW
-    if channels == blocks * VW:
-        return BlockSum(1, 0, 1, 0, blocks, plane, VW, VW, NULL)
-    return BlockSum(blocks, plane, 1, 0, 1, 0, VW, channels - (blocks - 1) * VW, NULL)
+    cdef int64_t blocks = (channels + block - 1) // block
+    if channels == blocks * block:
+        return BlockSum(1, 0, 1, 0, blocks, plane, block, block, NULL)
+    return BlockSum(blocks, plane, 1, 0, 1, 0, block, channels - (blocks - 1) * block, NULL)
 
 
 # Where a row of outputs is broken: `left` pixels from its begin on, and then every `run` pixels, y goes `gap` floats
@@ -79,19 +82,30 @@ cdef inline inlined load_weights(int VECTORS, const weight* w, vf* row) noexcept
     elif weight is f16:
         for v in range(VECTORS):
             row[v] = vf_load_f16(<const uint16_t*>(w + v * VW))
+    elif weight is bf16_pair:
+        for v in range(VECTORS):
+            row[v] = vf_load(<const float*>(w + v * VW))
     else:
         for v in range(VECTORS):
             row[v] = vf_load(w + v * VW)
 
 
+cdef inline vf multiplied(const weight* kind, vf x, vf w, vf total) noexcept nogil:
+    """The sum with a product, of what `kind` points at."""
+    if weight is bf16_pair:
+        return vf_dot_bf16(x, w, total)
+    return vf_fma(x, w, total)
+
+
 ctypedef fused half_weight:
     bf16
     f16
+    bf16_pair
 
 
 cdef inline inlined store_weights(int64_t lanes, int64_t rows, const float* x, half_weight* w) noexcept nogil:
-    """Rounds rows of `lanes` numbers, one or two vectors, to what load_weights reads."""
-    cdef int64_t k
+    """Rounds rows of `lanes` numbers, one or two vectors, to what load_weights reads. Two rows make a row of pairs."""
+    cdef int64_t k, v
     if half_weight is bf16:
         if lanes == 2 * VW:
             for k in range(rows):
@@ -99,6 +113,13 @@ cdef inline inlined store_weights(int64_t lanes, int64_t rows, const float* x, h
         else:
             for k in range(rows):
                 vf_store_bf16(w + k * VW, vf_load(x + k * VW))
+    elif half_weight is bf16_pair:
+        for k in range(rows // 2):
+            for v in range(lanes // VW):
+                vi_store(
+                    <int32_t*>(w + k * lanes + v * VW),
+                    vi_pairs_bf16(vf_load(x + 2 * k * lanes + v * VW), vf_load(x + (2 * k + 1) * lanes + v * VW)),
+                )
     else:
         for k in range(rows * lanes // VW):
             vf_store_f16(<uint16_t*>(w + k * VW), vf_load(x + k * VW))
@@ -276,7 +297,9 @@ cdef inline inlined conv_block_by_lane(
     store_sums(INPUT, PIXELS, VECTORS, acc, o)
 
 
-cdef inline inlined multiply_row(int VECTORS, int number, const float* x, const vf* row, vf* acc) noexcept nogil:
+cdef inline inlined multiply_row(
+    int VECTORS, int number, const float* x, const weight* kind, const vf* row, vf* acc
+) noexcept nogil:
     """Adds one input times a row of weights; `number` counts the inputs of a step.
 
     With 32 registers, every second input is read once for each product: an instruction less, and a load more. Loads and
@@ -286,11 +309,14 @@ cdef inline inlined multiply_row(int VECTORS, int number, const float* x, const 
     cdef int v
     if VREGS == 32 and number % 2:
         for v in range(VECTORS):
-            acc[v] = vf_fma_memory(x, row[v], acc[v])
+            if weight is bf16_pair:
+                acc[v] = vf_dot_bf16_memory(x, row[v], acc[v])
+            else:
+                acc[v] = vf_fma_memory(x, row[v], acc[v])
     else:
         value = vf_set1(x[0])
         for v in range(VECTORS):
-            acc[v] = vf_fma(value, row[v], acc[v])
+            acc[v] = multiplied(kind, value, row[v], acc[v])
 
 
 cdef inline inlined conv_block(
@@ -332,7 +358,7 @@ cdef inline inlined conv_block(
                         prefetch(at + (PIXELS + l) * STEP)
                     x_l = at + (s.taps[l] if INPUT == TABLE else l)
                     for p in range(PIXELS):
-                        multiply_row(VECTORS, p, x_l + p * STEP, row, acc + p * VECTORS)
+                        multiply_row(VECTORS, p, x_l + p * STEP, w, row, acc + p * VECTORS)
                     w += VECTORS * VW
     store_sums(INPUT, PIXELS, VECTORS, acc, o)
 

@@ -26,6 +26,7 @@ class Weights(CodeEnum):
     FLOAT32 = 0
     BFLOAT16 = 1
     FLOAT16 = 2
+    BFLOAT16_PAIRS = 3  # of neighbouring channels or rows of B, for products of bfloat16
 
 
 def weight_bytes(weights: Weights) -> int:

@@ -10,6 +10,7 @@
  *   DOT_SHORT       whether vi_dot_short and vi_dot_short_signed are worth the choice: they add eight products in 16 bits
  *   DOT_STEPS       whether a dot product takes several instructions, and registers for what is between them
  *   DOT_MATRIX      whether vi_matrix and vi_matrix_signed are instructions, with twice the products of vi_dot
+ *   DOT_BFLOAT16    whether vf_dot_bf16 is an instruction, for processors that have one more feature; nobody calls it else
  *   BY_LANE         whether multiplications by one lane of a vector are better than by a number from memory
  *
  * All loads and stores are unaligned: tensors may live in memory that the user gave us.
@@ -60,6 +61,7 @@ ML_INLINE vi vi_lt(vi a, vi b) { return a < b; }
  * first vector, the high half that of the second. */
 typedef struct { uint16_t bits; } bf16;
 typedef struct { uint16_t bits; } f16;
+typedef struct { bf16 first, second; } bf16_pair;
 typedef uint16_t vus __attribute__((vector_size(VW * 2)));
 typedef uint16_t vus_u __attribute__((vector_size(VW * 2), aligned(2), may_alias));
 

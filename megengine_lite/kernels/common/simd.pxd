@@ -5,6 +5,7 @@ from libc.stdint cimport uint16_t, int8_t, int32_t, int64_t, uint8_t, uint64_t
 cdef extern from "simd.h" nogil:
     enum: VW
     enum: VREGS
+    enum: DOT_BFLOAT16
     ctypedef float vf
     ctypedef int vi
     ctypedef unsigned int vu  # for sums that wrap
@@ -23,6 +24,8 @@ cdef extern from "simd.h" nogil:
     vf vf_fma_lane(vf a, int lane, vf b, vf c)
     vf vf_fma_in_order(vf a, vf b, vf c)
     vf vf_fma_memory(const float* p, vf b, vf c)
+    vf vf_dot_bf16(vf x, vf w, vf sum)
+    vf vf_dot_bf16_memory(const float* x, vf w, vf sum)
     vf vf_fma_in_place(vf a, vf b, vf c)
     vf vf_product(vf a, vf b)
     vf vf_select(vi mask, vf yes, vf no)
@@ -50,10 +53,13 @@ cdef extern from "simd.h" nogil:
         pass
     ctypedef struct f16:
         pass
+    ctypedef struct bf16_pair:
+        pass
     vf vf_load_bf16(const bf16* p)
     vf vf_first_of_pairs(vi pairs)
     vf vf_second_of_pairs(vi pairs)
     void vf_store_bf16(bf16* p, vf x)
+    void vf_narrow_bf16(bf16* p, vf x)
     vi vi_pairs_bf16(vf first, vf second)
     # Double precision, half a vector at a time.
     ctypedef double vd

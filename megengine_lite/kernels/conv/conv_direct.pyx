@@ -15,24 +15,31 @@ from megengine_lite.kernels.common.block cimport (
 from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
-from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
-from megengine_lite.kernels.common.simd cimport VW, bf16, f16, outlined
+from megengine_lite.kernels.common.shared_constants cimport (
+    TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_BFLOAT16_PAIRS, WEIGHTS_FLOAT16,
+)
+from megengine_lite.kernels.common.simd cimport DOT_BFLOAT16, VW, bf16, bf16_pair, f16, outlined
 from megengine_lite.kernels.common.vmath cimport ACT_NONE
 
 from megengine_lite.kernels.common.array_checks import conv_extents
+
+
+cdef inline int lanes_of(const weight* w) noexcept nogil:
+    """Floats of a pixel of the input, or pairs of them."""
+    return VW // 2 if weight is bf16_pair else VW
 
 
 # A function for each step: the time that compilers take grows faster than their functions.
 cdef inline outlined direct_two_near(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 2, lanes_of(w), pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_two_apart(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, 2 * VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 2, 2 * lanes_of(w), pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_two_any(
@@ -45,13 +52,13 @@ cdef inline outlined direct_two_any(
 cdef inline outlined direct_one_near(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 1, lanes_of(w), pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_one_apart(
     int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, 2 * VW, pixels, s, x, w, o[0], where)
+    conv_row(FAR, 1, 2 * lanes_of(w), pixels, s, x, w, o[0], where)
 
 
 cdef inline outlined direct_one_any(
@@ -66,15 +73,15 @@ cdef inline void direct_row(
     const RowBreaks* where
 ) noexcept nogil:
     if vectors == 2:
-        if step == VW:
+        if step == lanes_of(w):
             direct_two_near(pixels, s, x, w, o, where)
-        elif step == 2 * VW:
+        elif step == 2 * lanes_of(w):
             direct_two_apart(pixels, s, x, w, o, where)
         else:
             direct_two_any(step, pixels, s, x, w, o, where)
-    elif step == VW:
+    elif step == lanes_of(w):
         direct_one_near(pixels, s, x, w, o, where)
-    elif step == 2 * VW:
+    elif step == 2 * lanes_of(w):
         direct_one_apart(pixels, s, x, w, o, where)
     else:
         direct_one_any(step, pixels, s, x, w, o, where)
@@ -99,7 +106,8 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     elements apart, so that the phases of a transposed convolution can interleave. If `run` is not 0, rows of x and z are
     joined, `ow` pixels each, and `oh` is their number, but rows of y have `run` pixels and lie y_row apart. The channel
     blocks of a group begin `x_group` and `y_group` blocks behind those of the group before. `band` and `chunks` divide
-    the work (conv_tiles.pxd). `weights` (a Weights) says how the filter is stored. y may be z.
+    the work (conv_tiles.pxd). `weights` (a Weights) says how the filter is stored. With BFLOAT16_PAIRS x consists of
+    pairs of channels, too, of which `ic` and the strides of x are numbers. y may be z.
     """
     cdef const float* x = a.x
     cdef const float* bias = a.bias
@@ -112,7 +120,8 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t kh = a.window.kh, kw = a.window.kw, stride_h = a.window.stride_h, stride_w = a.window.stride_w
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
-    cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
+    cdef int64_t lanes = VW // 2 if a.weights == WEIGHTS_BFLOAT16_PAIRS else VW
+    cdef int64_t ic_blocks = (ic + lanes - 1) // lanes, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel, first, pixels, block
     cdef const float* at
     cdef const RowBreaks* where
@@ -124,9 +133,11 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     breaks.run = run
     breaks.gap = y_row - run * y_pixel
     if kh == 1 and kw == 1:
-        s = sum_of_channels(ic, x_plane)
+        s = sum_of_channels(ic, x_plane, lanes)
     else:
-        s = BlockSum(ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * VW, VW, ic - (ic_blocks - 1) * VW, NULL)
+        s = BlockSum(
+            ic_blocks, x_plane, kh, dilate_h * x_row, kw, dilate_w * lanes, lanes, ic - (ic_blocks - 1) * lanes, NULL
+        )
     o.z_pixel = VW
     o.z_plane = z_plane
     o.y_pixel = y_pixel
@@ -145,11 +156,14 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
             o.y += p.row * y_row + p.first * y_pixel
         o.z = z + p.image * z_image + block * z_plane + p.row * z_row + p.first * VW if z else NULL
         at = x + p.image * x_image + p.group * a.x_group * x_plane + (p.row * stride_h - pad_h) * x_row \
-            + (p.first * stride_w - pad_w) * VW
+            + (p.first * stride_w - pad_w) * lanes
         first = p.block * depth * VW
         pixels = p.last - p.first
         where = &breaks if run else NULL
-        if a.weights == WEIGHTS_BFLOAT16:
+        if a.weights == WEIGHTS_BFLOAT16_PAIRS:
+            if DOT_BFLOAT16:
+                direct_row(p.vectors, stride_w * lanes, pixels, &s, at, <const bf16_pair*>a.w + first, &o, where)
+        elif a.weights == WEIGHTS_BFLOAT16:
             direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const bf16*>a.w + first, &o, where)
         elif a.weights == WEIGHTS_FLOAT16:
             direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const f16*>a.w + first, &o, where)

@@ -331,7 +331,7 @@ cdef inline inlined winograd(
         if transformed != item // parts:
             transform_input(M, &g, x + n * x_image, ic_blocks, first, count, scratch, v_step)
             transformed = item // parts
-        s = sum_of_channels(ic, count * VW)
+        s = sum_of_channels(ic, count * VW, VW)
         p.y_pixel = VW
         p.y_plane = count * VW
         for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):

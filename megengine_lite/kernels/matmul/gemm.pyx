@@ -11,13 +11,15 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.arguments cimport BatchStrides, Epilogue
-from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, fma_lanes, load_weights, weight
+from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, fma_lanes, load_weights, multiplied, weight
 from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
 from megengine_lite.kernels.common.fetch cimport AHEAD, LINE_BYTES, fetch
 from megengine_lite.kernels.common.interleave cimport zip_rows
-from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_FLOAT16
+from megengine_lite.kernels.common.shared_constants cimport (
+    TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_BFLOAT16_PAIRS, WEIGHTS_FLOAT16,
+)
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, VREGS, VW, bf16, f16, forget_loads, inlined, outlined, prefetch_far, vf, vf_fma, vf_load,
+    BY_LANE, DOT_BFLOAT16, VREGS, VW, bf16, bf16_pair, f16, forget_loads, inlined, outlined, prefetch_far, vf, vf_fma, vf_load,
     vf_set1, vf_store, vf_store_n, vf_zero,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate
@@ -49,11 +51,11 @@ cdef inline inlined gemm_step(
     for p in range(4):
         value = vf_set1(upper[p * a_row])
         for v in range(2):
-            acc[p * 2 + v] = vf_fma(value, columns[v], acc[p * 2 + v])
+            acc[p * 2 + v] = multiplied(b, value, columns[v], acc[p * 2 + v])
     for p in range(4, ROWS):
         value = vf_set1(lower[(p - 4) * a_row])
         for v in range(2):
-            acc[p * 2 + v] = vf_fma(value, columns[v], acc[p * 2 + v])
+            acc[p * 2 + v] = multiplied(b, value, columns[v], acc[p * 2 + v])
     forget_loads()  # else gcc loads too much ahead, and runs out of registers
 
 
@@ -85,7 +87,7 @@ cdef inline inlined gemm_block(
         for p in range(ROWS):
             value = vf_set1(rows[p // 4][p % 4 * a_row])
             for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_fma(value, columns[v], acc[p * VECTORS + v])
+                acc[p * VECTORS + v] = multiplied(b, value, columns[v], acc[p * VECTORS + v])
         for p in range(3):
             rows[p] += a_k
         b += b_k
@@ -142,7 +144,7 @@ cdef inline inlined gemm_row(
             for v in range(VECTORS):
                 if not PACKED:
                     prefetch_far(b + q * b_k + v * VW + AHEAD // sizeof(float))
-                acc[q * VECTORS + v] = vf_fma(value, columns[v], acc[q * VECTORS + v])
+                acc[q * VECTORS + v] = multiplied(b, value, columns[v], acc[q * VECTORS + v])
         a += 4 * a_k
         b += 4 * b_k
         l += 4
@@ -150,7 +152,7 @@ cdef inline inlined gemm_row(
         value = vf_set1(a[0])
         load_weights(VECTORS, b, columns)
         for v in range(VECTORS):
-            acc[v] = vf_fma(value, columns[v], acc[v])
+            acc[v] = multiplied(b, value, columns[v], acc[v])
         a += a_k
         b += b_k
         l += 1
@@ -335,7 +337,7 @@ cdef inline inlined gemm_items(
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
     Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels, of numbers as
-    `weights` (a Weights) says; otherwise its element (k, j) is the float32 b[k b_k + j b_n]. Scratch: scratch_bytes(k),
+    `weights` (a Weights) says; with BFLOAT16_PAIRS, A consists of pairs, too, of which k and a_row are numbers. Otherwise its element (k, j) is the float32 b[k b_k + j b_n]. Scratch: scratch_bytes(k),
     or nothing if `b_packed`. bias has a number for each column of whole panels. Product number q of the batch begins at
     q // inner and q % inner times the outer and inner strides. c may be z. Items are ordered by product, chunk, panel:
     the rows of a chunk stay in the cache. `backwards` begins with the last item, which matters
@@ -370,6 +372,10 @@ cdef inline inlined gemm_items(
         more = a.b_packed and not a.backwards and item + 1 < end and panel + 1 < panels
         if a.b_packed:
             at += panel * depth * PANEL
+        if a.b_packed and a.weights == WEIGHTS_BFLOAT16_PAIRS:
+            if DOT_BFLOAT16:
+                gemm_rows(parts, columns, depth, last - first, left, a, <const bf16_pair*>a.b + at, PANEL, more, o)
+            continue
         if a.b_packed and a.weights == WEIGHTS_BFLOAT16:
             gemm_rows(parts, columns, depth, last - first, left, a, <const bf16*>a.b + at, PANEL, more, o)
             continue

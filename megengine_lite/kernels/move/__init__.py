@@ -10,6 +10,7 @@ and sums of windows.
     image ─► windows ─► all windows of it    windows ─► windows ─► image that is their sum
     matrices, sequences ─► parts ─► their triangles, turned around
     weights ─► pack_tiles ─► in the order of kernels for blocks of channels
+    numbers ─► narrow ─► bfloat16
 
 Elements are moved by their size in bits, whatever they mean. Start with ``fill``.
 """

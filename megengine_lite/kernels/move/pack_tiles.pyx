@@ -4,8 +4,8 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport store_weights
-from megengine_lite.kernels.common.shared_constants cimport WEIGHTS_BFLOAT16
-from megengine_lite.kernels.common.simd cimport VW, bf16, f16, inlined
+from megengine_lite.kernels.common.shared_constants cimport WEIGHTS_BFLOAT16, WEIGHTS_BFLOAT16_PAIRS
+from megengine_lite.kernels.common.simd cimport VW, bf16, bf16_pair, f16, inlined
 
 
 cdef enum:
@@ -82,7 +82,9 @@ cdef inline inlined pack_items(
             pack_chunk(a, x, <int32_t*>a.y + at, n, real, lanes)
             continue
         pack_chunk(a, x, <int32_t*>scratch, n, real, lanes)
-        if a.weights == WEIGHTS_BFLOAT16:
+        if a.weights == WEIGHTS_BFLOAT16_PAIRS:
+            store_weights(lanes, taps * n, <const float*>scratch, <bf16_pair*>a.y + at // 2)
+        elif a.weights == WEIGHTS_BFLOAT16:
             store_weights(lanes, taps * n, <const float*>scratch, <bf16*>a.y + at)
         else:
             store_weights(lanes, taps * n, <const float*>scratch, <f16*>a.y + at)
@@ -100,7 +102,10 @@ cdef void pack_tiles_32(const PackTilesArgs* a, int64_t begin, int64_t end, void
 
 
 cdef void pack_tiles_half(const PackTilesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """The same for float32, rounded to what `weights` says, BFLOAT16 or FLOAT16. Scratch: scratch_bytes(...)."""
+    """The same for float32, rounded to what `weights` says, any but FLOAT32. Scratch: scratch_bytes(...).
+
+    With BFLOAT16_PAIRS depth is even, and two neighbouring numbers of depth make a number.
+    """
     pack_items(True, a, begin, end, scratch)
 
 

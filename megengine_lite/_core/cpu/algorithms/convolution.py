@@ -54,6 +54,11 @@ class ConvProblem:
         """Multiply-adds by definition."""
         return self.n * self.groups * self.oc * self.ic * self.kh * self.kw * self.oh * self.ow
 
+    @property
+    def in_pairs(self) -> bool:
+        """Whether ``conv_direct`` can multiply pairs of bfloat16: the inputs are rounded, too."""
+        return self.precision == "bfloat16" and self.ic % 2 == 0 and self.kernels.multiplies_bfloat16
+
     def at_batch(self, samples: int) -> ConvProblem:
         """The same with another batch."""
         return replace(self, n=samples)
@@ -135,6 +140,8 @@ JOIN = 1.1
 """How many products more are taken for fewer calls of a kernel, in tiles of two blocks."""
 IN_PARTS = 2
 """What a product costs in parts of groups, which are short sums for single blocks: so many of other convolutions."""
+PAIRS = 0.5
+"""What a product of bfloat16 costs, in products of float32."""
 SPREAD = 1.3
 """What a product costs whose input is spread over lanes, in products of other convolutions."""
 
@@ -235,7 +242,8 @@ def _group_cost(p: ConvProblem) -> float:
 
 def _direct_cost(p: ConvProblem) -> float:
     numbers = p.kh * p.kw * sum(run.groups * _products_of_parts(p, run) for run in group_runs(p))
-    return numbers * (p.n * p.oh * p.ow + p.costs.weight) + _blocking_cost(p)
+    rounding = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.in_pairs else 0
+    return numbers * ((PAIRS if p.in_pairs else 1) * p.n * p.oh * p.ow + p.costs.weight) + rounding + _blocking_cost(p)
 
 
 def _first_cost(p: ConvProblem) -> float:

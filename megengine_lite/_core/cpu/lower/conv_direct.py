@@ -22,7 +22,7 @@ from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogu
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, FusedConv
 from megengine_lite._core.ir.graph import Constant, Node, Var
 from megengine_lite._records import replace
-from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, weight_bytes
+from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, Weights, weight_bytes
 
 # Of a core's second-level cache: what one pass over weights or inputs may fill.
 PASS_BYTES = 512 * 1024
@@ -74,14 +74,17 @@ def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     yt = ctx.new_blocked(node.outputs[0])
     bias_ref = packed_bias(ctx, bias)
     p = along_rows(p, xt, zt, yt)
+    in_pairs = p.in_pairs and all(len(part.inputs) % 2 == 0 for run in group_runs(p) for part in group_parts(p, run))
+    pairs = ctx.blocked_pairs(node, x, xt) if in_pairs else None
+    weights = ctx.weights if pairs is None else Weights.BFLOAT16_PAIRS
     for run in group_runs(p):
         for part in group_parts(p, run):
-            _emit_part(ctx, node, p, run, part, xt, bias_ref, zt, yt)
+            _emit_part(ctx, node, p, run, part, pairs or xt, weights, bias_ref, zt, yt)
 
 
 def _emit_part(
-    ctx: Lowering, node: Node, p: ConvProblem, run: GroupRun, part: GroupPart, x: Tensor, bias: Ref | None,
-    z: Tensor | None, y: Tensor,
+    ctx: Lowering, node: Node, p: ConvProblem, run: GroupRun, part: GroupPart, x: Tensor, weights: Weights,
+    bias: Ref | None, z: Tensor | None, y: Tensor,
 ) -> None:  # fmt: skip
     """A part of the outputs of all groups of a run."""
     first = run.first * p.oc + part.outputs.start
@@ -89,15 +92,13 @@ def _emit_part(
     smaller = replace(p, groups=run.groups, ic=len(part.inputs), oc=len(part.outputs))
     _emit_call(
         ctx, node, smaller, moved(x, block=(run.first * p.ic + part.inputs.start) // p.width),
-        _packed_part(ctx, node, run, part), bias + 4 * first if bias else None, moved(z, block=block) if z else None,
-        moved(y, block=block), node.params.activation, joined_rows(smaller, x, z),
+        _packed_part(ctx, node, run, part, weights), weights, bias + 4 * first if bias else None,
+        moved(z, block=block) if z else None, moved(y, block=block), node.params.activation, joined_rows(smaller, x, z),
         replace(smaller, ic=p.ic).products, (p.blocks(p.ic * run.merged), p.blocks(p.oc * run.merged)),
     )  # fmt: skip
 
 
-def _packed_part(ctx: Lowering, node: Node, run: GroupRun, part: GroupPart) -> Ref:
-    weights = ctx.weights
-
+def _packed_part(ctx: Lowering, node: Node, run: GroupRun, part: GroupPart, weights: Weights) -> Ref:
     def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
         merged = packing.merge_groups(array[run.members], run.merged, part.outputs, part.inputs)
         return packing.pack_direct(merged, kernels, threads, weights)
@@ -130,7 +131,7 @@ def emit_taps(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | Non
         bias_ref = packed_bias(ctx, bias) if is_last else None
         activation = node.params.activation if is_last else NO_ACTIVATION
         w = _packed_tap(ctx, node, tap, part.ic)
-        _emit_call(ctx, node, part, inputs, w, bias_ref, added, outputs, activation, joined, part.products)
+        _emit_call(ctx, node, part, inputs, w, ctx.weights, bias_ref, added, outputs, activation, joined, part.products)
 
 
 def _packed_tap(ctx: Lowering, node: Node, tap: FilterTap, channels: int) -> Ref:
@@ -150,8 +151,9 @@ def moved(tensor: Tensor, row: int = 0, column: int = 0, block: int = 0) -> Tens
 
 
 def _emit_call(
-    ctx: Lowering, node: Node, p: ConvProblem, x: Tensor, w: Ref, bias: Ref | None, z: Tensor | None, y: Tensor,
-    activation: Activation, joined: int, products: int, groups_apart: tuple[int, int] = (0, 0),
+    ctx: Lowering, node: Node, p: ConvProblem, x: Tensor, w: Ref, weights: Weights, bias: Ref | None,
+    z: Tensor | None, y: Tensor, activation: Activation, joined: int, products: int,
+    groups_apart: tuple[int, int] = (0, 0),
 ) -> None:  # fmt: skip
     """A call of the kernel for the outputs that ``p`` has, with ``joined`` rows as one. ``products`` are wanted.
     ``groups_apart``: channel blocks from a group to the next, of inputs and outputs."""
@@ -160,12 +162,13 @@ def _emit_call(
     chunks = -(-ow // MAX_ROW)
     tiles = p.groups * -(-p.blocks(p.oc) // TILE_BLOCKS)
     x_bytes = x.image * 4
-    w_bytes = weight_bytes(ctx.weights) * p.groups * p.blocks(p.oc) * ctx.width * p.ic * p.kh * p.kw
+    w_bytes = weight_bytes(weights) * p.groups * p.blocks(p.oc) * ctx.width * p.ic * p.kh * p.kw
     ctx.emit(
-        "conv_direct_f32", node, x=x.ref, w=w, weights=ctx.weights, bias=bias, z=z.ref if z else None, y=y.ref,
+        "conv_direct_f32", node, x=x.ref, w=w, weights=weights, bias=bias, z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x, joined), y_pixel=ctx.width, run=run, **blocked_strides("y", y, 1 if run else joined),
         **blocked_strides("z", z, joined), groups=p.groups, x_group=groups_apart[0], y_group=groups_apart[1],
-        ic=p.ic, oc=p.oc, oh=oh, ow=ow, **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes),
+        ic=p.ic // 2 if weights is Weights.BFLOAT16_PAIRS else p.ic, oc=p.oc, oh=oh, ow=ow,
+        **window_arguments(p.window), band=rows_in_band(oh, tiles, x_bytes, w_bytes),
         chunks=chunks, **epilogue_arguments(activation), work=p.n * tiles * oh * chunks, flops=2 * products,
     )  # fmt: skip
 

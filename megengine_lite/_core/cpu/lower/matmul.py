@@ -20,6 +20,8 @@ from megengine_lite.kernels.common.shared_constants import Weights
 
 # A product of few panels is cut into about as many parts as this, so that threads can share it.
 LEAST_PARTS = 8
+# Rows of products of bfloat16.
+LEAST_ROWS_IN_PAIRS = 4
 # Kernels that read B in packed panels.
 PANEL_KERNELS = ("gemm_f32", "gemm_row_f32")
 
@@ -116,7 +118,10 @@ def emit_matmul(
     packed = None
     weights = ctx.weights if weight is not None else Weights.FLOAT32
     if weight is not None:
-        packed = _packed_weight(ctx, weight, k, n, b)
+        if _is_in_pairs(ctx, m, k, a, batch):
+            weights = Weights.BFLOAT16_PAIRS
+            common |= {"a": ctx.narrowed(node, a.ref, m * k), "a_row": k // 2, "k": k // 2}
+        packed = _packed_weight(ctx, weight, k, n, b, weights)
         chunk = _rows_at_once(m, k, panel, panels * batch.count, ctx.kernels.isa.near_bytes)
         strides |= {"b_outer": 0, "b_inner": 0}
     ctx.emit(
@@ -159,8 +164,15 @@ def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
     return ctx.constant(ctx.pool.derive(recipe, [bias], lambda b: packing.pad_channels(b, 1, panel)))
 
 
-def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand) -> Ref:
-    kernels, threads, weights, row, column = ctx.kernels, ctx.config.threads, ctx.weights, b.row, b.column
+def _is_in_pairs(ctx: Lowering, m: int, k: int, a: Operand, batch: Batch) -> bool:
+    """Whether pairs of bfloat16 are multiplied. The time of few rows is that of reading B."""
+    has_room = m >= LEAST_ROWS_IN_PAIRS and k % 2 == 0
+    is_dense = batch.count == 1 and (a.row, a.column) == (k, 1)
+    return ctx.config.precision == "bfloat16" and has_room and is_dense and ctx.kernels.multiplies_bfloat16
+
+
+def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand, weights: Weights) -> Ref:
+    kernels, threads, row, column = ctx.kernels, ctx.config.threads, b.row, b.column
 
     def pack(array: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(array).reshape(-1)

@@ -104,13 +104,14 @@ _OF_FLOATS = frozenset((ElemwiseMultiTypeMode.ISNAN, ElemwiseMultiTypeMode.ISINF
 
 _COPY = ("copy_strided", "fill_elements", "transpose_strided")
 _CHAIN = ("elemwise_chain_f32",)
+_NARROW = ("narrow_bf16",)  # of inputs, if half precision is asked for
 _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
 _SAMPLE_F32, _SAMPLE_INT8 = ("sample_f32", "fill_elements"), ("sample_int8", "fill_elements")
-_CONV_F32 = tuple(dict.fromkeys(a.kernel or a.name for a in CONV_F32))
+_CONV_F32 = (*dict.fromkeys(a.kernel or a.name for a in CONV_F32), *_NARROW)
 _CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_int8")
-_GEMM_F32 = tuple(a.name for a in MATMUL_F32)
+_GEMM_F32 = (*(a.name for a in MATMUL_F32), *_NARROW)
 _GEMM_INT8 = (
     "gemm_int8", "gemm_wide_int8", "pack_columns_int8", "pack_columns_wide_int8", "pack_rows_int8",
     "pack_rows_wide_int8",

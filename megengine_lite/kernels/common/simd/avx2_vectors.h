@@ -108,6 +108,9 @@ ML_INLINE vf vf_permute2(vf a, vf b, vi order) {
 }
 
 #define vf_fma_memory plain_vf_fma_memory
+#define vf_dot_bf16 plain_vf_dot_bf16
+#define vf_dot_bf16_memory plain_vf_dot_bf16_memory
+#define vf_narrow_bf16 plain_vf_narrow_bf16
 #define bytes_lookup plain_bytes_lookup
 
 #endif

@@ -18,6 +18,20 @@ ML_INLINE vf vf_fma_memory(const float *p, vf b, vf c) {
     __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*p), "v"(b));
     return c;
 }
+/* AVX-512 BF16, which not every processor with this set has. In assembly, so that no other code may need it. */
+ML_INLINE vf vf_dot_bf16(vf x, vf w, vf sum) {
+    __asm__("vdpbf16ps %1, %2, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+}
+ML_INLINE vf vf_dot_bf16_memory(const float *x, vf w, vf sum) {
+    __asm__("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(sum) : "m"(*x), "v"(w));
+    return sum;
+}
+ML_INLINE void vf_narrow_bf16(bf16 *p, vf x) {
+    __m256i narrow;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(x));
+    _mm256_storeu_si256((__m256i *)p, narrow);
+}
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 #define vf_max_number vf_max

@@ -246,6 +246,9 @@ ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f1
 #define vi_dot_short plain_vi_dot_short
 #define vi_dot_short_signed plain_vi_dot_short_signed
 #define vf_fma_memory plain_vf_fma_memory
+#define vf_dot_bf16 plain_vf_dot_bf16
+#define vf_dot_bf16_memory plain_vf_dot_bf16_memory
+#define vf_narrow_bf16 plain_vf_narrow_bf16
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_stream plain_vf_stream

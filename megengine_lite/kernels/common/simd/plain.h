@@ -22,6 +22,11 @@ ML_INLINE vf plain_vf_fma_lane(vf a, int lane, vf b, vf c) { return vf_fma(vf_se
 /* p[0] b + c, by one instruction where it can read its factor from memory. */
 ML_INLINE vf plain_vf_fma_memory(const float *p, vf b, vf c) { return vf_fma(vf_set1(*p), b, c); }
 
+/* sum + x0 w0 + x1 w1 for pairs of bfloat16. Nobody calls it where it is no instruction. */
+ML_INLINE vf plain_vf_dot_bf16(vf x, vf w, vf sum) { return vf_fma(x, w, sum); }
+ML_INLINE vf plain_vf_dot_bf16_memory(const float *x, vf w, vf sum) { return vf_fma(vf_set1(*x), w, sum); }
+ML_INLINE void plain_vf_narrow_bf16(bf16 *p, vf x) { vf_store_bf16(p, x); }
+
 /* vf_fma, at its place in the source where a compiler would choose a worse one. */
 ML_INLINE vf plain_vf_fma_in_order(vf a, vf b, vf c) { return vf_fma(a, b, c); }
 

@@ -7,6 +7,9 @@
 #define vf_fma_lane plain_vf_fma_lane
 #define vf_fma_in_order plain_vf_fma_in_order
 #define vf_fma_memory plain_vf_fma_memory
+#define vf_dot_bf16 plain_vf_dot_bf16
+#define vf_dot_bf16_memory plain_vf_dot_bf16_memory
+#define vf_narrow_bf16 plain_vf_narrow_bf16
 #define vf_fma_in_place plain_vf_fma_in_place
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n

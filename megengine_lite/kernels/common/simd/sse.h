@@ -59,6 +59,9 @@ ML_INLINE vi vi_load_quad(const void *p) {
 ML_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, (__m128)x); }
 
 #define vf_fma_memory plain_vf_fma_memory
+#define vf_dot_bf16 plain_vf_dot_bf16
+#define vf_dot_bf16_memory plain_vf_dot_bf16_memory
+#define vf_narrow_bf16 plain_vf_narrow_bf16
 #define vf_load_n plain_vf_load_n
 #define vf_store_n plain_vf_store_n
 #define vf_transpose plain_vf_transpose
