@@ -44,7 +44,8 @@ class Predictor:
         How many rows one run has at most; by default all that have one shape.
     threads
         Threads of one run. By default the number in the environment variable ``OMP_NUM_THREADS``, which Ray and Dask
-        set to the processors of a worker, else 1: engines start a process for each processor.
+        set to the processors of a worker, else 1: engines start a process for each processor. Of a list of numbers,
+        which OpenMP allows, the first counts.
     workers
         How many runs may be under way at the same time in one process: set it to the number of threads that call.
     precision, narrow_double, decryption
@@ -298,8 +299,7 @@ class _Options(NamedTuple):
     def load(self, source: _File | _Bytes) -> Model:
         threads = self.threads
         if threads is None:
-            said = os.environ.get("OMP_NUM_THREADS", "")
-            threads = max(1, int(said)) if said.isdecimal() else 1
+            threads = _threads_of_worker()
         return load(
             source.content,
             threads=threads,
@@ -310,6 +310,12 @@ class _Options(NamedTuple):
             prepared=self.prepared,
             share_weights=self.share_weights,
         )
+
+
+def _threads_of_worker() -> int:
+    """What ``OMP_NUM_THREADS`` says, else 1; of a list the first number, which is that of the outermost loops."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, int(said)) if said.isdecimal() and len(said) < 10 else 1
 
 
 class _Models:

@@ -22,6 +22,7 @@ from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.ir.declared_shape import agreed_shape
 from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import lent, locked
+from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory_limit import describe_bytes
@@ -79,7 +80,8 @@ def load(
     model
         A path, a ``file://`` URL, a binary file, or the model's bytes: plain, encrypted or packed.
     threads
-        How many threads a run may use. By default the processors that this process may use, divided among the workers.
+        How many threads a run may use. By default the processors that this process may use and that the quotas of its
+        control groups can keep busy, divided among the workers.
     workers
         How many runs may be under way at the same time. Each has memory of its own; the weights are there once.
     precision
@@ -168,7 +170,7 @@ class Model:
         if device != "cpu":
             raise DeviceError(f"there is no device {device!r}; there is 'cpu'")
         each = (
-            max(1, get_device(LiteDeviceType.LITE_CPU).count() // count)
+            max(1, within_quota(get_device(LiteDeviceType.LITE_CPU).count()) // count)
             if threads is None
             else to_integer(threads, "threads")
         )

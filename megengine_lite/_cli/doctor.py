@@ -99,15 +99,17 @@ def _no_set() -> dict[str, Any]:
 
 def _processors() -> dict[str, Any]:
     """How many there are for this process, and how fast they may be."""
+    from megengine_lite._core.system.control_groups import processors_of_groups, within_quota
+
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     governors = {_read(f"/sys/devices/system/cpu/cpu{i}/cpufreq/scaling_governor") for i in usable} - {""}
     return {
         "in_machine": os.cpu_count(),
         "usable": usable,
-        "quota": _quota(),
+        "quota": processors_of_groups(),
         "governors": sorted(governors),
         "mhz": _frequency(usable),
-        "default_threads": {"load": len(usable), "others": 1},
+        "default_threads": {"load": within_quota(len(usable)), "others": 1},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
@@ -128,17 +130,6 @@ def _frequency(usable: list[int]) -> dict[str, float]:
         found["now"] = [float(value) for name, _, value in lines if name.strip() == "cpu MHz"]
     combine: dict[str, Callable[[list[float]], float]] = {"now": fmean, "least": min, "most": max}
     return {name: round(combine[name](values), 1) for name, values in found.items() if values}
-
-
-def _quota() -> float | None:
-    """How many processors the control group may keep busy; None if that is not limited."""
-    share, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    if not period:  # version 1 of control groups
-        share, period = (_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
-    try:
-        return float(share) / float(period) if float(share) > 0 else None
-    except (ValueError, ZeroDivisionError):  # "max", or no such file
-        return None
 
 
 def _memory() -> dict[str, int]:
@@ -187,7 +178,10 @@ def _advice(result: dict[str, Any]) -> list[str]:
             found.append(f"the kernels of {name} do not pass the test: please report this output")
     if quota is not None and quota < usable:
         most = max(1, int(quota))
-        found.append(f"this process may use {quota:g} processors' time on {usable} processors: set threads to {most}")
+        then = (
+            "runs stand still for part of it" if quota < 1 else f"more threads than {most} stand still for part of it"
+        )
+        found.append(f"control groups give this process the time of {quota:.3g} of its {usable} processors: {then}")
     if usable < (processors["in_machine"] or usable):
         found.append(f"this process may use {usable} of {processors['in_machine']} processors")
     if (load := processors["load"]) and load > usable / 2:

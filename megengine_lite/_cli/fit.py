@@ -1,9 +1,9 @@
 """Find the flags by which a model runs fastest on this machine.
 
-Tried are 1, 2, 4, ... threads up to the number of cores, each with and without fast-run; then, with the best of these,
-the options that change how a run is planned or replayed. What the command line sets is not varied. The candidates take
-turns, so that a change in the load of the machine meets all of them. Of those that are within 2 % of the fastest, the
-first one is chosen; an option has to win twice.
+Tried are 1, 2, 4, ... threads up to the number of cores that this process may keep busy, each with and without fast-
+run; then, with the best of these, the options that change how a run is planned or replayed. What the command line
+sets is not varied. The candidates take turns, so that a change in the load of the machine meets all of them. Of those
+that are within 2 % of the fastest, the first one is chosen; an option has to win twice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from megengine_lite._cli import config_files, display, flags, inputs, pack, prog
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
 from megengine_lite._core.runtime.devices import device_count
+from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError, LiteError, ModelFormatError
 from megengine_lite.struct import LiteDeviceType
@@ -93,7 +94,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     result = {
         "model": args.model,
         "instruction_set": flags.instruction_set(args),
-        "cores": device_count(LiteDeviceType.LITE_CPU),
+        "cores": _cores(),
         "trials": [c.describe() for c in (*first, *second[1:])],
         "best": best.describe(),
         "default": first[0].describe(),
@@ -128,9 +129,13 @@ def _choose(candidates: list[_Candidate]) -> _Candidate:
     return next(c for c in candidates if c.median <= fastest * (1 + _MARGIN))
 
 
+def _cores() -> int:
+    return within_quota(device_count(LiteDeviceType.LITE_CPU))
+
+
 def _thread_settings(args: Namespace) -> list[dict[str, Any]]:
     """Threads and fast-run, the default first."""
-    cores = device_count(LiteDeviceType.LITE_CPU)
+    cores = _cores()
     threads = sorted({1 << k for k in range(cores.bit_length()) if 1 << k <= cores} | {cores})
     if args.threads or args.multithread_default:
         threads = [args.multithread_default or args.threads]

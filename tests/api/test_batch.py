@@ -343,7 +343,10 @@ def test_few_models_are_kept(loads, tmp_path):
     assert len(loads) == batch._Models.MOST + 3
 
 
-@pytest.mark.parametrize(("said", "threads"), [(None, 1), ("2", 2), ("", 1), ("0", 1), ("2,1", 1), ("many", 1)])
+@pytest.mark.parametrize(
+    ("said", "threads"),
+    [(None, 1), ("2", 2), ("", 1), ("0", 1), ("4,2", 4), (" 3 , 2", 3), (",2", 1), ("many", 1), ("9" * 30, 1)],
+)
 def test_threads_are_those_of_the_worker(loads, monkeypatch, said, threads):
     if said is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.instruction_sets import INSTRUCTION_SETS
 
 import megengine_lite
 from megengine_lite._cli import doctor
+from megengine_lite._core.system import control_groups
+
+DIGITS = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"
 
 
 def test_it_tests_every_set_that_runs_here(run_json):
@@ -19,7 +23,8 @@ def test_it_tests_every_set_that_runs_here(run_json):
     assert result["versions"]["megengine_lite"] == megengine_lite.__version__
     assert {"python", "numpy", "pycryptodome", "system"} <= set(result["versions"])
     assert result["processors"]["usable"] == sorted(os.sched_getaffinity(0))
-    assert result["processors"]["default_threads"] == {"load": len(os.sched_getaffinity(0)), "others": 1}
+    most = control_groups.within_quota(len(os.sched_getaffinity(0)))
+    assert result["processors"]["default_threads"] == {"load": most, "others": 1}
     assert result["memory"]["limit_bytes"] > 1 << 28
 
 
@@ -38,19 +43,24 @@ def test_a_forced_set_that_does_not_exist_fails():
     assert "MEGENGINE_LITE_ISA=foo names no instruction set" in test["error"]
 
 
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({"/sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
-        ({"/sys/fs/cgroup/cpu.max": "max 100000"}, None),
-        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 0.5),
-        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, None),
-        ({}, None),
-    ],
-)
-def test_quota_of_the_control_group(files, quota, monkeypatch):
-    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
-    assert doctor._quota() == quota
+@pytest.mark.parametrize(("quota", "threads"), [(None, 4), (9.0, 4), (4.0, 4), (2.5, 2), (1.5, 1), (0.25, 1)])
+def test_threads_are_those_that_a_quota_keeps_busy(quota, threads, monkeypatch):
+    """As load() takes them, and as the advice says."""
+    monkeypatch.setattr(control_groups, "processors_of_groups", lambda root="/": quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    found = doctor._processors()
+    assert (found["quota"], found["default_threads"]) == (quota, {"load": threads, "others": 1})
+    model = megengine_lite.load(DIGITS)
+    assert model._threads == threads
+    advice = doctor._advice(result(processors={"quota": quota}))
+    if quota is None or quota >= 4:
+        assert advice == []
+    elif quota >= 1:
+        assert advice[0].endswith(
+            f"the time of {quota} of its 4 processors: more threads than {threads} stand still for part of it"
+        )
+    else:
+        assert advice[0].endswith("the time of 0.25 of its 4 processors: runs stand still for part of it")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +106,7 @@ def result(**changes):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"processors": {"quota": 1.5}}, "set threads to 1"),
+        ({"processors": {"quota": 1.5}}, "more threads than 1 stand still"),
         ({"processors": {"usable": [0, 1]}}, "2 of 4 processors"),
         ({"processors": {"load": 3.0}}, "load 3.0"),
         ({"processors": {"governors": ["powersave"]}}, "powersave"),

@@ -8,30 +8,25 @@ from functools import cache
 from math import prod
 from typing import TYPE_CHECKING
 
+from megengine_lite._core.system.control_groups import memory_of_groups
 from megengine_lite.errors import LiteMemoryError
 
 if TYPE_CHECKING:
     import numpy as np
 
-_CONTROL_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 1 << 40
 _MOST_OF_A_TENSOR = 4  # a tensor that is made here may take this part of the memory
 
 
 @cache
 def memory_limit() -> int:
-    """The most bytes that a process can have: the machine's memory, or the limit of its control group."""
+    """The most bytes that a process can have: the machine's memory, or the least limit of its control groups."""
     try:
         limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not POSIX, or a system without this number
         limit = _UNKNOWN
-    for path in _CONTROL_GROUP_LIMITS:
-        try:
-            with open(path) as file:
-                limit = min(limit, int(file.read()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return limit
+    of_groups = memory_of_groups()
+    return limit if of_groups is None else min(limit, of_groups)
 
 
 def describe_bytes(nbytes: float) -> str:
