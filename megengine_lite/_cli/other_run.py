@@ -14,6 +14,7 @@ from megengine_lite._cli.gflags import UsageError, normalize, switches
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
+    from megengine_lite._core.reports.model_report.layers import LayerResult
 
 # Settings of a run without optimization, beside graph_opt_level.
 UNOPTIMIZED = {
@@ -40,6 +41,14 @@ def set_same_inputs(network: LiteNetwork, given: Mapping[str, np.ndarray]) -> No
     """Gives a network the inputs of the first run."""
     for name, array in given.items():
         network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+
+
+def results_of(network: LiteNetwork) -> list[LayerResult]:
+    """The results of all operators in a run of its own, with the inputs that the network has."""
+    from megengine_lite._core.reports.model_report.layers import layer_results
+
+    engine = network._loaded("results_of")
+    return layer_results(engine.explained_session({}), engine.model)
 
 
 def other_flags(args: Namespace) -> Namespace:

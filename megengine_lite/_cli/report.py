@@ -75,7 +75,7 @@ def execute(args: Namespace) -> dict[str, Any]:
         report = first.beside(second, _labels(args, first, second))
         names = [r["name"] for r in report.content["reports"]]
         if args.layers and network is not None and other is not None and _runs(report):
-            report.add_layers(_layers(args, network, lambda: _results(other), names))
+            report.add_layers(_layers(args, network, lambda: other_run.results_of(other), names))
     elif stored and network is not None and _runs(report):
         names = [report.content["reports"][0]["name"], os.path.basename(args.against)]
         report.add_layers(_layers(args, network, lambda: stored_values.results(args.against), names))
@@ -132,18 +132,12 @@ def _runs(report: ModelReport) -> bool:
     return not any(r["problem"] for r in report.content["reports"])
 
 
-def _results(network: Any) -> list[LayerResult]:
-    from megengine_lite._core.reports.model_report.layers import layer_results
-
-    return layer_results(network._engine.explained_session({}))
-
-
 def _layers(args: Namespace, network: Any, others: Callable[[], list[LayerResult]], names: list[str]) -> dict[str, Any]:
     """The comparison of the results of operators with those that ``others`` gives."""
     from megengine_lite._core.reports.model_report.layers import compare_layers
 
     with progress.waiting("comparing"):
-        ours, theirs = _results(network), others()
+        ours, theirs = other_run.results_of(network), others()
         return compare_layers(ours, theirs, same_file=args.against is None, tolerance=args.tolerance, names=names)
 
 

@@ -30,7 +30,7 @@ def _has_inputs(path: str) -> bool:
 
 
 def results(path: str) -> list[LayerResult]:
-    """The values of a .npz by the names of variables."""
+    """The values of a .npz by the names of tensors or operators."""
     from megengine_lite._core.reports.model_report.layers import stored_results
 
     with inputs.checked_load(path) as file:

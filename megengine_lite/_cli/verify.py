@@ -113,15 +113,15 @@ def _outputs_as(other: Any, names: list[str]) -> dict[str, np.ndarray]:
 
 def _layers(args: Namespace, network: Any, other: Any, against: str) -> dict[str, Any]:
     """The comparison of the results of operators; ``other`` is None where values are stored."""
-    from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results
+    from megengine_lite._core.reports.model_report.layers import compare_layers
 
     if other is None and not args.against.endswith(".npz"):
-        raise UsageError("--layers compares with another run, or with the values in a .npz by the names of variables")
-    with progress.waiting("comparing"):
-        ours = layer_results(network._engine.explained_session({}))
-        theirs = (
-            stored_values.results(args.against) if other is None else layer_results(other._engine.explained_session({}))
+        raise UsageError(
+            "--layers compares with another run, or with the values in a .npz by the names of tensors or operators"
         )
+    with progress.waiting("comparing"):
+        ours = other_run.results_of(network)
+        theirs = stored_values.results(args.against) if other is None else other_run.results_of(other)
         same = other is not None and args.against is None
         return compare_layers(ours, theirs, same_file=same, tolerance=args.tolerance, names=[args.model, against])
 
@@ -152,7 +152,7 @@ def _show_layers(found: dict[str, Any]) -> None:
             numbers += [f"{layer[name]:.3g}" for name in ("difference", "relative", "mean")]
             numbers.append("" if layer["snr_db"] is None else f"{layer['snr_db']:.1f}")
             numbers.append("" if layer["cosine"] is None else f"{layer['cosine']:.7f}")
-        state = "same" if layer["equal"] else layer.get("reason", "DIFFERENT")
+        state = "same" if layer["equal"] else layer.get("reason", "DIFFERENT") + ("" if layer["sure"] else "?")
         rows.append((k, layer["op"], layer["name"], *numbers, state))
     print(display.table(rows, _LAYER_HEADER, "rllrrrrrr"))
     mine, theirs = found["unmatched"]

@@ -29,6 +29,37 @@ class Metadata:
     optimize_options: int = 0
 
 
+class ResultNames:
+    """What a file calls the results of its operators, by the numbers of their variables.
+
+    Files name tensors, operators or both, and programs that store results take the one or the other.
+
+    Attributes
+    ----------
+    tensors
+        Names of a tensor: several if operators in between only pass it on.
+    operators
+        Names of operators of which the tensor is the only result.
+    """
+
+    __slots__ = ("operators", "tensors")
+
+    def __init__(self) -> None:
+        self.tensors: dict[int, list[str]] = {}
+        self.operators: dict[int, list[str]] = {}
+
+    def add(self, number: int, tensor: str, operator: str) -> None:
+        """Adds the names of a result; an empty one is none."""
+        for names, name in ((self.tensors, tensor), (self.operators, operator)):
+            if name:
+                names.setdefault(number, []).append(name)
+
+    def clear(self) -> None:
+        """Forgets all: the variables will be others."""
+        self.tensors.clear()
+        self.operators.clear()
+
+
 @record(slots=True)
 class LoadedModel:
     """A loaded model.
@@ -69,6 +100,9 @@ class LoadedModel:
         Why the model can only be looked at; None if its graph is one that could run.
     as_in_file
         Makes the graph that the file has, to look at, where ``graph`` is a node that waits for the shapes of inputs.
+    result_names
+        What the file calls results, if its variables do not have these names. Of a graph that is made for the shapes of
+        inputs, those of the last that was made.
     is_secret
         The file, or the model in the package, is encrypted.
     stamp
@@ -92,8 +126,23 @@ class LoadedModel:
     output_types: Mapping[str, DType] = field(default_factory=dict)
     problem: str | None = None
     as_in_file: Callable[[], ModelGraph] | None = None
+    result_names: ResultNames | None = None
     is_secret: bool = False
     stamp: tuple[int, ...] | None = None
+
+    def names_of_results(self) -> ResultNames:
+        """What the file calls the results of its operators."""
+        return self._names_in_graph() if self.result_names is None else self.result_names
+
+    def _names_in_graph(self) -> ResultNames:
+        """Those that variables and nodes have. Further outputs of a node that nobody reads are for its own use."""
+        found = ResultNames()
+        read = {v for node in self.graph.nodes for v in node.inputs} | {*self.graph.outputs}
+        for node in self.graph.nodes:
+            alone = not any(v in read for v in node.outputs[1:])
+            for k, variable in enumerate(node.outputs):
+                found.add(variable.id, variable.name, node.name if alone and not k else "")
+        return found
 
     def listed_graph(self) -> ModelGraph:
         """The graph with the operators and the constants of the file."""

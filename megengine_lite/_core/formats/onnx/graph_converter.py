@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
+from megengine_lite._core.formats.loaded_model import ResultNames
 from megengine_lite._core.formats.onnx import control_flow
 from megengine_lite._core.formats.onnx.control_flow import ControlFlow
 from megengine_lite._core.formats.onnx.declarations import Declarations
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import Value
+from megengine_lite._core.formats.onnx.graph_values import Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import (
     AttributeProto,
     ElementType,
@@ -68,6 +69,8 @@ class GraphConverter(ControlFlow):
         Where variables get their numbers from.
     narrow_double
         Compute doubles as float32.
+    result_names
+        Takes the names of the results of the model's own nodes.
 
     Attributes
     ----------
@@ -87,6 +90,7 @@ class GraphConverter(ControlFlow):
         stored: dict[int, Constant] | None = None,
         ids: Iterator[int] | None = None,
         narrow_double: bool = False,
+        result_names: ResultNames | None = None,
     ):
         self._record = record
         self._files = files
@@ -102,6 +106,7 @@ class GraphConverter(ControlFlow):
         self._missing: list[str] = []
         self._unknown: list[str] = []  # names of operators among them that are not known at all
         self.not_converted: set[int] = set()
+        self.result_names = ResultNames() if result_names is None else result_names
         self._said = Declarations(what, self.narrowing)
         self._functions: dict[FunctionKey, FunctionProto] = {}
         for function in record.functions:
@@ -121,7 +126,7 @@ class GraphConverter(ControlFlow):
     def anew(self) -> GraphConverter:
         """A converter for another graph of the same model."""
         ids, narrows = self.builder.ids, self.narrowing.asked
-        return GraphConverter(self._record, self._files, self._what, self._stored, ids, narrows)
+        return GraphConverter(self._record, self._files, self._what, self._stored, ids, narrows, self.result_names)
 
     def refuse(self) -> None:
         """Raises if nodes could not be converted, or if values are not what the model says of them."""
@@ -226,6 +231,13 @@ class GraphConverter(ControlFlow):
                 scope.values[name] = value
                 if value is not None and name in scope.declared:
                     self._said.compare(scope.declared[name], value)
+                if scope.outer is None and not scope.calls:
+                    self._name_result(value, name, node)
+
+    def _name_result(self, value: Value | None, name: str, node: NodeProto) -> None:
+        for tensor in tensors_of([value]):
+            if tensor is value and tensor.var.const is None:
+                self.result_names.add(tensor.var.id, name, node.name if len(node.output) == 1 else "")
 
     def _results(self, node: NodeProto, scope: Scope) -> Sequence[Value | None]:
         """The outputs of a node; None for those that cannot be made."""

@@ -137,6 +137,7 @@ class _Importer:
 
     def _again(self, given: Mapping[str, tuple[AnyVar, TensorSpec]]) -> _Importer:
         """An importer of the same model for another graph."""
+        self._converter.result_names.clear()  # else they would grow with every graph
         return _Importer(self._record, self._what, self._converter.anew(), given)
 
     @property
@@ -177,6 +178,8 @@ class _Importer:
                     raise self._converter.fault(f"two outputs have the name {brief(name)}")
                 self._builder.label = name
                 outputs[name] = self._output(value)
+                if outputs[name] is not value.var:
+                    self._converter.result_names.add(outputs[name].id, name, "")
                 self._output_types[name] = _at_the_api(value.kind)
                 if value.rank == 0:
                     scalars.add(name)
@@ -210,6 +213,7 @@ class _Importer:
             open_shapes=self._open_shapes(outputs),
             output_types=self._output_types,
             properties={entry.key: entry.value for entry in self._record.metadata_props},
+            result_names=self._converter.result_names,
         )
 
     def _open_shapes(self, outputs: Mapping[str, AnyVar]) -> dict[str, OpenShape | None]:

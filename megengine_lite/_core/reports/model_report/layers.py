@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,11 +18,12 @@ import numpy as np
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.quantize import to_float32, to_float64
 from megengine_lite._core.reports.differences import compare, compare_closely
-from megengine_lite._records import record
+from megengine_lite._records import record, replace
 from megengine_lite.errors import LiteValueError
 
 if TYPE_CHECKING:
     from megengine_lite._core.device.planned_graph import NodeResult
+    from megengine_lite._core.formats.loaded_model import LoadedModel
     from megengine_lite._core.runtime.session import Session
 
 # More results without a name that both have are not matched: it would take very long.
@@ -32,11 +34,20 @@ _SAMPLE = 64
 _LONG_GAP = 4
 # Decibels below which two results have so little in common that what is made of them should differ, too.
 _UNLIKE = 40.0
+# Decibels below which two results that were found by order may be those of two branches.
+_FOREIGN = 10.0
+# More results of one operator and shape in a row are a chain rather than branches.
+_MOST_ALIKE = 64
+# Two pairs are exchanged if the sum of their distances falls below this part.
+_NEARER = 0.25
 
 
 @record(frozen=True, slots=True)
 class LayerResult:
-    """A result of an operator: the number of its variable in the file, its values, and the variables it is made of."""
+    """A result of an operator: the number of its variable in the file, its values, and the variables it is made of.
+
+    ``tensors`` and ``operators`` are what the file calls the tensor, and the operators that make nothing else.
+    """
 
     id: int
     op: str
@@ -44,6 +55,8 @@ class LayerResult:
     dtype: DType | None
     array: np.ndarray
     reads: tuple[int, ...] = ()
+    tensors: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
 
     def values(self) -> np.ndarray:
         """Real values; those of a quantized type are what its numbers stand for."""
@@ -51,8 +64,11 @@ class LayerResult:
         return to_float32(self.array, dtype) if dtype is not None and dtype.is_quantized else self.array
 
 
-def layer_results(session: Session) -> list[LayerResult]:
-    """Runs a session whose configuration asks for explanations; gives the results of its operators, in order."""
+def layer_results(session: Session, model: LoadedModel | None = None) -> list[LayerResult]:
+    """Runs a session whose configuration asks for explanations; gives the results of its operators, in order.
+
+    ``model`` is what the session was made of; without it results have the names of their variables.
+    """
     found: dict[int, LayerResult] = {}
 
     def watch(result: NodeResult) -> None:
@@ -65,22 +81,59 @@ def layer_results(session: Session) -> list[LayerResult]:
             found[variable.id] = LayerResult(variable.id, result.op, variable.name, dtype, copy, result.reads)
 
     session.run_watched(watch)
-    return list(found.values())
+    if model is None:
+        return [replace(r, tensors=(r.name,)) for r in found.values()]
+    names = model.names_of_results()
+    return [
+        replace(r, tensors=(*names.tensors.get(n, ()),), operators=(*names.operators.get(n, ()),))
+        for n, r in found.items()
+    ]
 
+
+_GUESSED = ("order", "stem")
+"""Ways to find pairs that say nothing of their numbers."""
 
 _Partners: TypeAlias = dict[int, tuple[LayerResult, str]]
 """For the number of a result the one that belongs to it, and how it was found."""
 
 
 def stored_results(arrays: Mapping[str, np.ndarray]) -> list[LayerResult]:
-    """Values that are stored by the names of variables."""
-    numeric = ((name, array) for name, array in arrays.items() if array.dtype.kind in "biuf")
-    return [LayerResult(k, "", name, None, array) for k, (name, array) in enumerate(numeric)]
+    """Values that are stored by the names of tensors or of operators."""
+    numeric = ((name, np.atleast_1d(array)) for name, array in arrays.items() if array.dtype.kind in "biuf")
+    return [LayerResult(k, "", name, None, array, (), (name,)) for k, (name, array) in enumerate(numeric)]
+
+
+def _unique(named: Iterable[tuple[str, LayerResult]]) -> dict[str, LayerResult]:
+    """Results by name, without names that several have."""
+    found = [(name, result) for name, result in named if name]
+    counts = Counter(name for name, _ in found)
+    return {name: result for name, result in found if counts[name] == 1}
 
 
 def _by_unique_name(results: Sequence[LayerResult]) -> dict[str, LayerResult]:
-    counts = Counter(r.name for r in results)
-    return {r.name: r for r in results if r.name and counts[r.name] == 1}
+    return _unique((r.name, r) for r in results)
+
+
+def _by_names(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
+    """Results that have a name in common, be it that of a tensor or of an operator; what names the same comes first."""
+    tensors, operators = (
+        [_unique((name, r) for r in results for name in getattr(r, kind)) for results in (a, b)]
+        for kind in ("tensors", "operators")
+    )
+    found: _Partners = {}
+    taken: set[int] = set()
+    for mine, theirs in (
+        (tensors[0], tensors[1]),
+        (operators[0], operators[1]),
+        (tensors[0], operators[1]),
+        (operators[0], tensors[1]),
+    ):
+        for name, result in mine.items():
+            other = theirs.get(name)
+            if other is not None and result.id not in found and other.id not in taken:
+                found[result.id] = (other, "name")
+                taken.add(other.id)
+    return found
 
 
 def _pairs(
@@ -90,8 +143,7 @@ def _pairs(
     if same_file:
         numbers = {r.id: r for r in b}
         return [(r, numbers[r.id], "number") for r in a if r.id in numbers]
-    names_a, names_b = _by_unique_name(a), _by_unique_name(b)
-    partner: _Partners = {r.id: (names_b[name], "name") for name, r in names_a.items() if name in names_b}
+    partner = _by_names(a, b)
     rest_a, rest_b = _without_partner(a, b, partner)
     partner.update(_by_stem(rest_a, rest_b))
     rest_a, rest_b = _without_partner(a, b, partner)
@@ -189,7 +241,27 @@ def _by_order(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
     if keys_a != keys_b and min(len(a), len(b)) < _LONG_GAP:
         return {}  # both may have fused other operators here
     blocks = SequenceMatcher(None, keys_a, keys_b, autojunk=False).get_matching_blocks()
-    return {a[i + k].id: (b[j + k], "order") for i, j, count in blocks for k in range(count)}
+    mine = [a[i + k] for i, _, count in blocks for k in range(count)]
+    theirs = [b[j + k] for _, j, count in blocks for k in range(count)]
+    _uncross(mine, theirs)
+    return {x.id: (y, "order") for x, y in zip(mine, theirs, strict=True)}
+
+
+def _uncross(a: Sequence[LayerResult], b: list[LayerResult]) -> None:
+    """Exchanges partners that are much nearer crosswise: branches that are alike may stand in another order."""
+    alike: dict[Any, list[int]] = {}
+    for k, result in enumerate(a):
+        alike.setdefault((result.op, result.array.shape), []).append(k)
+    for places in alike.values():
+        if not 1 < len(places) <= _MOST_ALIKE:
+            continue
+        mine, theirs = (np.stack([_sample(results[k]) for k in places]) for results in (a, b))
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = np.abs(mine[:, None] - theirs[None]).sum(axis=2)
+        for i, j in combinations(range(len(places)), 2):
+            if apart[i, j] + apart[j, i] < _NEARER * (apart[i, i] + apart[j, j]):
+                b[places[i]], b[places[j]] = b[places[j]], b[places[i]]
+                apart[:, [i, j]] = apart[:, [j, i]]
 
 
 def _likely(compared: Sequence[tuple[LayerResult, str, dict[str, Any]]]) -> list[bool]:
@@ -204,7 +276,7 @@ def _likely(compared: Sequence[tuple[LayerResult, str, dict[str, Any]]]) -> list
         mine, how, found = compared[k]
         same = found["equal"]
         unlike = "reason" in found or (found["snr_db"] is not None and found["snr_db"] < _UNLIKE)
-        if how in ("order", "stem") and not same and unlike and same_behind.get(mine.id, False):
+        if how in _GUESSED and not same and unlike and same_behind.get(mine.id, False):
             believed[k], same = False, True
         for read in mine.reads:
             same_behind[read] = same_behind.get(read, True) and same
@@ -220,6 +292,28 @@ def _in_steps(a: LayerResult, b: LayerResult) -> dict[str, Any]:
         return {}
     steps = (a.array.astype(np.int64) - own.zero_point) - (b.array.astype(np.int64) - other.zero_point)
     return {"steps": int(np.abs(steps).max(initial=0)), "same_rounding": own.ties_to_even == other.ties_to_even}
+
+
+def _is_sure(how: str, found: Mapping[str, Any]) -> bool:
+    """Whether two results certainly belong together, or are at least so near that it does not matter."""
+    if how not in _GUESSED or found["equal"]:
+        return True
+    return "reason" not in found and (found["snr_db"] is None or found["snr_db"] >= _FOREIGN)
+
+
+def _note_on_first(layers: Sequence[Mapping[str, Any]], first: int) -> str:
+    """What there is to say of the first result that differs."""
+    note = _note(layers[first])
+    if layers[first]["sure"]:
+        return note
+    note += (
+        f"{' ' if note else ''}The other run's result was found by its place alone, and both have little in common: it"
+        " may be the result of another branch."
+    )
+    sure = next((k for k, layer in enumerate(layers) if not layer["equal"] and layer["sure"]), None)
+    if sure is None:
+        return note
+    return f"{note} The first that differs beyond doubt: {sure}, {layers[sure]['op']} {layers[sure]['name']!r}."
 
 
 def _note(layer: Mapping[str, Any]) -> str:
@@ -250,9 +344,9 @@ def compare_layers(
         Results of both runs. Differences are in parts of the largest values of ``b``.
     same_file
         Both are of one model, so that variables have the same numbers. Otherwise results belong together that have the
-        same name, or that of a step of it in an exported file, or else the same shape and numbers. Between these the
-        order decides, among results of the same operators and shapes. Pairs by a step or by order that are unlike are
-        left out if all that is made of them is the same.
+        same name (that of a tensor, or of an operator), or that of a step of it in an exported file, or else the same
+        shape and numbers. Between these the order decides, among results of the same operators and shapes. Pairs by a
+        step or by order that are unlike are left out if all that is made of them is the same.
     tolerance
         The largest difference in parts of the largest value at which numbers are the same.
     names
@@ -266,7 +360,8 @@ def compare_layers(
     Returns
     -------
     dict
-        ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, and what
+        ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, ``sure`` (False for
+        results that differ and may be those of two branches), and what
         :func:`compare_closely` tells; of results of one quantized type also ``steps``, the largest difference in
         scales, and ``same_rounding``, whether both round halves to the same side. ``first``: the position of the first
         that differs, or None. ``note``: a sentence on that.
@@ -276,15 +371,22 @@ def compare_layers(
         for mine, theirs, how in _pairs(a, b, same_file, tolerance)
     ]
     layers = [
-        {"op": mine.op, "name": mine.name, "shape": list(mine.array.shape), "matched_by": how, **found}
+        {
+            "op": mine.op,
+            "name": mine.name,
+            "shape": list(mine.array.shape),
+            "matched_by": how,
+            "sure": _is_sure(how, found),
+            **found,
+        }
         for (mine, how, found), likely in zip(compared, _likely(compared), strict=True)
         if likely
     ]
     if a and b and not layers and not any(r.op for r in b):
-        few = ", ".join(repr(r.name) for r in a[:3])
+        few = ", ".join(repr(next(iter((*r.tensors, *r.operators)), r.name)) for r in a[:3])
         raise LiteValueError(
-            f"none of the {len(b)} stored values has the name of a result of this model, as {few} are: results have the"
-            " names of their operators. Rename the values"
+            f"none of the {len(b)} stored values has the name of a result of this model, that of a tensor or of an"
+            f" operator: the first are {few}. Rename the values"
         )
     first = next((k for k, layer in enumerate(layers) if not layer["equal"]), None)
     return {
@@ -292,6 +394,6 @@ def compare_layers(
         "tolerance": tolerance,
         "layers": layers,
         "first": first,
-        "note": "" if first is None else _note(layers[first]),
+        "note": "" if first is None else _note_on_first(layers, first),
         "unmatched": [len(a) - len(layers), len(b) - len(layers)],
     }

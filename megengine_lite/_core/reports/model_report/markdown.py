@@ -173,7 +173,7 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
             layer["op"],
             layer["name"],
             *("" if layer.get(k) is None else _short(layer[k]) for k in _NUMBERS),
-            "same" if layer["equal"] else layer.get("reason", "different"),
+            "same" if layer["equal"] else layer.get("reason", "different") + ("" if layer["sure"] else "?"),
         )
         for layer in layers
     )

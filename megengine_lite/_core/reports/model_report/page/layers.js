@@ -23,15 +23,16 @@ function showLayers(page) {
     ["operator", "text", (l) => l.op],
     ["name", "text", (l) => l.name],
     ["unequal", "number", (l) => (l.reason ? "" : l.unequal.toLocaleString("en"))],
-    ["largest difference", "number", (l) => (l.reason ? l.reason : exactText(l.difference))],
+    ["largest difference", "number", (l) => (l.reason ? l.reason : exactText(l.difference)) + (l.sure ? "" : " ?")],
     ["of largest value", "number", (l) => (l.reason ? "" : exactText(l.relative))],
     ["mean difference", "number", (l) => (l.reason ? "" : exactText(l.mean))],
     ["signal to noise", "number", (l) => (l.reason ? "" : snrText(l))],
     ["cosine", "number", (l) => (l.reason || l.cosine === null ? "" : l.cosine.toFixed(7))],
   ], layers, page, short, (l) => (!l.equal ? "parts" : ""));
   const [mine, theirs] = found.unmatched;
+  const doubt = layers.some((l) => !l.sure) ? " With a question mark: found by their place alone, they may be results of two branches." : "";
   const lonely = mine || theirs ? `; ${mine} and ${theirs} that only one has, because operators are fused or names differ` : "";
-  const how = `${found.names[0]} against ${found.names[1]}: ${countOf(layers.length, "result")} that both have${lonely}.`;
+  const how = `${found.names[0]} against ${found.names[1]}: ${countOf(layers.length, "result")} that both have${lonely}.${doubt}`;
   clear(byId("layers"), element("p", { class: "muted" }, how), element("p", {}, said), element("div", { class: "plot" }, layerPlot(page, found)), rows);
 }
 
