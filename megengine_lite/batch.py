@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import OrderedDict
@@ -12,10 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megengine_lite._api.batches import check_rows
-from megengine_lite._api.columns import Columns, columns_of, joined, runs_of_one_shape, stacked
+from megengine_lite._api.columns import (
+    Columns,
+    check_no_nan,
+    columns_of,
+    joined,
+    numbers_of,
+    runs_of_one_shape,
+    stacked,
+)
+from megengine_lite._api.model_inputs import TensorDescription
 from megengine_lite._api.progress_bars import counting
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError
+from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError, brief
 from megengine_lite.model import MOST_WORKERS, Model, load
 
 __all__ = ["Predictor"]
@@ -102,7 +112,14 @@ class Predictor:
             raise LiteTypeError(f"a model is a path or bytes, because it is pickled, not {type(model).__name__}")
         if isinstance(keep, str) or isinstance(outputs, str):
             raise LiteTypeError("keep and outputs are lists of names, not a text")
+        if not isinstance(keep, Iterable) or not isinstance(outputs, Iterable | None):
+            raise LiteTypeError(f"keep and outputs are lists of names, not {brief(keep)} and {brief(outputs)}")
+        if not isinstance(inputs, Mapping | None):
+            raise LiteTypeError(f"inputs has a column, or a list of columns, for each input; it is not {brief(inputs)}")
         self._inputs = None if inputs is None else dict(inputs)
+        for name, chosen in (self._inputs or {}).items():
+            if _is_list(chosen) and not len(chosen):
+                raise LiteValueError(f"inputs gives {name!r} an empty list of columns")
         if outputs is not None and not isinstance(outputs, Mapping):
             outputs = {name: name for name in outputs}
         self._outputs = None if outputs is None else dict(outputs)
@@ -155,6 +172,9 @@ class Predictor:
         for name in self._keep:
             columns.require(name)
         feeds = {name: self._feed(columns, name) for name in self._fed(model, columns)}
+        for given in model.inputs:
+            if given.name in feeds and given.dtype is not None and given.dtype.kind in "iu":
+                check_no_nan(feeds[given.name], given.name)
         pieces: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
         most = self._batch_size or max(columns.rows, 1)
         with counting(self._progress, columns.rows, "rows") as advance:
@@ -164,7 +184,7 @@ class Predictor:
                         pieces[name].append(array)
                 advance(end - begin)
         if not columns.rows:
-            pieces = {d.name: [_no_rows(d.shape, d.dtype)] for d in model.outputs if d.name in wanted}
+            pieces = {name: [array] for name, array in _of_no_rows(model, feeds).items()}
         return columns.build(self._keep, {column: joined(pieces[name]) for name, column in wanted.items()})
 
     def warmup(self) -> None:
@@ -194,10 +214,15 @@ class Predictor:
             for name in self._inputs:
                 if name not in names:
                     raise LiteValueError(f"the model has no input {name!r}; it has {names}")
-            return list(self._inputs)
-        if len(names) == 1:
-            return names
-        return [name for name in names if name in columns.names]
+            fed = list(self._inputs)
+        elif len(names) == 1:
+            fed = names
+        else:
+            fed = [name for name in names if name in columns.names]
+        if missing := [i.name for i in model._inputs if i.default is None and i.name not in fed]:
+            there = brief(list(columns.names), 400)
+            raise LiteValueError(f"nothing gives input {missing[0]!r} of the model: the batch has the columns {there}")
+        return fed
 
     def _feed(self, columns: Columns, name: str) -> np.ndarray:
         """The rows of an input."""
@@ -205,13 +230,9 @@ class Predictor:
             alone = len(columns.names) == 1 and name not in columns.names
             return columns.column(columns.names[0] if alone else name)
         chosen = self._inputs[name]
-        if isinstance(chosen, str):
+        if not _is_list(chosen):
             return columns.column(chosen)
-        several = [columns.column(c) for c in chosen]
-        for column, found in zip(chosen, several, strict=True):
-            if found.ndim != 1 or found.dtype.kind not in "biuf":
-                raise ShapeError(f"column {column!r} has to hold numbers to be a part of input {name!r}")
-        return np.stack(several, axis=-1)
+        return np.stack([numbers_of(columns.column(c), c, name) for c in chosen], axis=-1)
 
     def __repr__(self) -> str:
         return f"<Predictor of {self._source}>"
@@ -249,9 +270,32 @@ def _of_row(error: LiteError, row: int) -> LiteError:
     return type(error)(f"row {row} of the batch: {error}")
 
 
-def _no_rows(shape: tuple[int | str, ...] | None, dtype: np.dtype[Any] | None) -> np.ndarray:
-    sizes = [s if isinstance(s, int) else 0 for s in (shape or ())[1:]]
-    return np.zeros([0, *sizes], np.float32 if dtype is None else dtype)
+def _is_list(chosen: Any) -> bool:
+    """Whether these are several columns of a batch, not the name of one."""
+    return isinstance(chosen, Sequence) and not isinstance(chosen, str)
+
+
+def _of_no_rows(model: Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs for a batch without rows: of the shapes and types that rows of these columns would give."""
+    zeros = {i.name: _row_of_zeros(i, feeds[i.name]) for i in model.inputs if i.name in feeds}
+    given = {name: row for name, row in zeros.items() if row is not None}
+    if len(given) == len(zeros):
+        with contextlib.suppress(*_OF_DATA):  # zeros may be what no row is
+            return {name: array[:0] for name, array in _run_together(model, given, 0, 1).items()}
+    return {o.name: np.zeros([0, *_sizes(o, 0)], o.dtype or np.float32) for o in model._outputs}
+
+
+def _row_of_zeros(given: TensorDescription, column: np.ndarray) -> np.ndarray | None:
+    """A row of an input as a column without rows has it; None if that leaves sizes open."""
+    sizes = _sizes(given, None)
+    if column.ndim == len(sizes) + 1 and all(column.shape[1:]):
+        sizes = column.shape[1:]
+    return None if None in sizes else np.zeros((1, *sizes), given.dtype)
+
+
+def _sizes(tensor: TensorDescription, of_open: int | None) -> tuple[Any, ...]:
+    """The dimensions behind that of the rows."""
+    return tuple(s if isinstance(s, int) else of_open for s in (tensor.shape or ())[1:])
 
 
 # ---- the models of a process -----------------------------------------------------------------------------------------

@@ -30,9 +30,13 @@ class Columns:
     """A batch of the same kind, of columns that are kept and of new ones."""
 
     def require(self, name: Any) -> None:
-        """Raises a LiteValueError if there is no such column."""
+        """Raises a LiteValueError if there is no such column, or more than one."""
         if name not in self.names:
             raise LiteValueError(f"the batch has no column {brief(name)}; it has {brief(list(self.names), 400)}")
+        if self.names.count(name) > 1:
+            raise LiteValueError(
+                f"the batch has {self.names.count(name)} columns of the name {brief(name)}; rename them"
+            )
 
     def column(self, name: Any) -> np.ndarray:
         """The column of this name.
@@ -181,9 +185,11 @@ def _to_arrow(array: np.ndarray) -> Any:
     import pyarrow as pa
 
     if array.dtype == object:  # rows of several shapes
-        return pa.array([row.tolist() for row in array])
+        return pa.array([row.tolist() for row in array], _lists(array[0].dtype, max(row.ndim for row in array)))
     if array.ndim == 1:
         return pa.array(array)
+    if not all(array.shape[1:]):  # tensors have elements
+        return pa.array(array.tolist(), _lists(array.dtype, array.ndim - 1))
     flat = pa.array(array.reshape(-1))
     if array.dtype != np.bool_:  # which are bits, so no tensors
         kind = pa.fixed_shape_tensor(flat.type, array.shape[1:])
@@ -193,6 +199,16 @@ def _to_arrow(array: np.ndarray) -> Any:
     for size in reversed(array.shape[1:]):
         flat = pa.FixedSizeListArray.from_arrays(flat, size)
     return flat
+
+
+def _lists(dtype: np.dtype[Any], ndim: int) -> Any:
+    """The type of Arrow's of lists of so many dimensions."""
+    import pyarrow as pa
+
+    kind = pa.from_numpy_dtype(dtype)
+    for _ in range(ndim):
+        kind = pa.list_(kind)
+    return kind
 
 
 def _as_objects(array: np.ndarray) -> np.ndarray:
@@ -211,6 +227,46 @@ def _rows_of(column: Any, name: Any) -> np.ndarray:
         return _as_objects(column)
     except (TypeError, RuntimeError) as error:
         raise LiteTypeError(f"column {name!r} cannot be made of {brief(column)}: {error}") from error
+
+
+def numbers_of(column: np.ndarray, name: Any, target: str) -> np.ndarray:
+    """A column of single numbers; ``target`` is the input that it becomes a part of.
+
+    Raises
+    ------
+    ShapeError
+        It holds something else.
+    LiteValueError
+        One of its rows does.
+    """
+    if column.ndim == 1 and column.dtype == object:
+        for row, value in enumerate(column):
+            if not isinstance(value, int | float | np.number | np.bool_):
+                raise LiteValueError(
+                    f"row {row} of column {name!r} holds {brief(value)}, which is no number: it cannot be a part of "
+                    f"input {target!r}"
+                )
+        column = np.array(column.tolist(), None if len(column) else np.float32)
+    if column.ndim != 1 or column.dtype.kind not in "biuf":
+        raise ShapeError(f"column {name!r} has to hold numbers to be a part of input {target!r}")
+    return column
+
+
+def check_no_nan(column: np.ndarray, target: str) -> None:
+    """Checks a column that becomes integers: frames make a NaN of a number that is missing.
+
+    Raises
+    ------
+    LiteValueError
+        A row is or has a NaN.
+    """
+    if column.dtype.kind == "f":
+        bad = np.isnan(column).reshape(len(column), -1).any(axis=1) if column.size else column
+        if bad.any():
+            raise LiteValueError(
+                f"row {int(np.flatnonzero(bad)[0])} of the batch has NaN, and input {target!r} takes integers: fill "
+                "what is missing, or drop the row"
+            )
 
 
 def stacked(column: np.ndarray, begin: int, end: int) -> np.ndarray:

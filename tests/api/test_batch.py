@@ -367,3 +367,127 @@ def test_errors_are_lite_errors_and_repr_is_short():
     assert issubclass(ShapeError, LiteError)
     assert repr(Predictor(b"x" * 5000)) == "<Predictor of 5000 bytes>"
     assert repr(Predictor(DIGITS)) == f"<Predictor of '{DIGITS}'>"
+
+
+# ---- batches without rows, and what is missing in rows ---------------------------------------------------------------
+
+WIDE = (
+    "(float[N, M] x) => (float[N, M] y, float[N] s) <int64[1] k = {1}> "
+    "{ y = Add(x, x) s = ReduceSum<keepdims=0>(x, k) }"
+)
+FIXED = "(float[N, 3] x) => (float[N, 3] y) { y = Add(x, x) }"
+WHOLE = "(int32[N, 2] i) => (int32[N, 2] y) { y = Add(i, i) }"
+
+
+def arrow_columns(pa, width):
+    """Columns of two rows, in each way in which Arrow has rows of several numbers."""
+    values = [[1.0] * width, [2.0] * width]
+    tensor = pa.fixed_shape_tensor(pa.float32(), [width])
+    return {
+        "list": pa.array(values, pa.list_(pa.float32())),
+        "large list": pa.array(values, pa.large_list(pa.float32())),
+        "list of a size": pa.array(values, pa.list_(pa.float32(), width)),
+        "tensor": pa.ExtensionArray.from_storage(tensor, pa.array(values, tensor.storage_type)),
+    }
+
+
+@pytest.mark.parametrize("text", [WIDE, FIXED])
+@pytest.mark.parametrize("kind", ["list", "large list", "list of a size", "tensor"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_table_without_rows_has_the_schema_of_one_with_rows(text, kind, before):
+    """Engines look at an empty batch to know the schema. Neither lists without rows nor a model need say the width."""
+    pa = pytest.importorskip("pyarrow")
+    predict = Predictor(of_text(text))
+    if before:  # a run of other sizes says nothing about this batch
+        predict({"x": np.ones((2, 5 if text == WIDE else 3), np.float32)})
+    table = pa.table({"x": arrow_columns(pa, 3)[kind], "id": [1, 2]})
+    full, empty = predict(table), predict(table[:0])
+    assert empty.num_rows == 0 and empty.column_names == full.column_names
+    if text == FIXED or "list" != kind != "large list":
+        assert empty.schema == full.schema
+    else:
+        assert empty.schema.field("y").type == pa.list_(pa.float32())
+        assert empty.schema.field("s").type == pa.float32()
+
+
+@pytest.mark.parametrize("kind", ["dict", "frame", "array"])
+def test_a_batch_without_rows_has_the_width_of_its_columns(kind):
+    predict = Predictor(of_text(WIDE), outputs=["y"])
+    x = np.zeros((0, 4), np.float32)
+    if kind == "frame":
+        pandas = pytest.importorskip("pandas")
+        frame = Predictor(of_text(WIDE), inputs={"x": ["a", "b"]})(pandas.DataFrame({"a": [], "b": []}))
+        assert list(frame.columns) == ["y", "s"] and len(frame) == 0
+        return
+    found = predict({"x": x})["y"] if kind == "dict" else predict(x)
+    assert found.shape == (0, 4) and found.dtype == np.float32
+
+
+def test_rows_of_several_shapes_and_of_no_width_keep_their_type_in_arrow():
+    pa = pytest.importorskip("pyarrow")
+    predict = Predictor(of_text(WIDE), outputs=["y"])
+    for rows in ([[1.0, 2.0], [3.0]], [[], []]):
+        made = predict(pa.table({"x": pa.array(rows, pa.list_(pa.float32()))}))["y"]
+        assert made.type == pa.list_(pa.float32()) and made.to_pylist() == [[2 * v for v in row] for row in rows]
+
+
+def test_a_missing_number_of_an_integer_input_has_its_row():
+    """pandas makes NaN of it, in each of its types."""
+    pandas = pytest.importorskip("pandas")
+    predict = Predictor(of_text(WHOLE), inputs={"i": ["a", "b"]})
+    for missing in (
+        [1, 2, np.nan],
+        np.array([1, 2, None], object),
+        pandas.array([1, 2, None], dtype="Int64"),
+        pandas.array([True, True, None], dtype="boolean"),
+    ):
+        with pytest.raises(LiteValueError, match=r"row 2 of (the batch has NaN, and input 'i'|column 'b' holds)"):
+            predict(pandas.DataFrame({"a": [1, 2, 3], "b": missing}))
+    with pytest.raises(LiteValueError, match="row 1 of the batch has NaN, and input 'i' takes integers"):
+        Predictor(of_text(WHOLE))({"i": np.array([[1, 2], [np.nan, 1]])})
+    assert predict(pandas.DataFrame({"a": np.array([1, 2], object), "b": [3, 4]}))["y"].tolist()[1].tolist() == [4, 8]
+
+
+@pytest.mark.parametrize("value", [None, "7", [1]])
+def test_what_is_no_number_in_a_column_of_numbers_has_its_row(value):
+    column = np.empty(3, object)
+    column[:] = [1.5, value, 2.5]
+    with pytest.raises(LiteValueError, match=r"row 1 of column 'b' holds .* cannot be a part of input 'x'"):
+        Predictor(of_text(WIDE), inputs={"x": ["a", "b"]})({"a": np.ones(3), "b": column})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"inputs": "x"}, "inputs has a column"),
+        ({"inputs": ["x"]}, "inputs has a column"),
+        ({"inputs": {"data": []}}, "'data' an empty list of columns"),
+        ({"keep": None}, "lists of names, not None"),
+        ({"keep": 3}, "lists of names, not 3"),
+        ({"outputs": 3}, "lists of names, not .* and 3"),
+    ],
+)
+def test_wrong_columns_are_told_at_once(options, says):
+    with pytest.raises(LiteError, match=says):
+        Predictor(DIGITS, **options)
+
+
+def test_inputs_that_nothing_gives_and_columns_of_one_name_are_told():
+    for predict, columns in (
+        (Predictor(ADD), {"a": np.ones((2, 3))}),
+        (Predictor(ADD), {"c": np.ones((2, 3)), "d": np.ones(2)}),
+        (Predictor(ADD, inputs={"a": "a"}), {"a": np.ones((2, 3))}),
+    ):
+        with pytest.raises(
+            LiteValueError, match=r"^nothing gives input '[ab]' of the model: the batch has the columns"
+        ):
+            predict(columns)
+    pandas = pytest.importorskip("pandas")
+    twice = pandas.DataFrame(np.ones((2, 3)), columns=["x", "x", "y"])
+    with pytest.raises(LiteValueError, match="2 columns of the name 'x'; rename them"):
+        Predictor(of_text(WIDE), inputs={"x": ["x", "y"]})(twice)
+    pa = pytest.importorskip("pyarrow")
+    table = pa.Table.from_arrays([pa.array([1.0])] * 3, ["x", "x", "y"])
+    with pytest.raises(LiteValueError, match="2 columns of the name 'x'; rename them"):
+        Predictor(of_text(WIDE), inputs={"x": ["x", "y"]})(table)
+    assert Predictor(of_text(WIDE), inputs={"x": 0})({0: np.ones((1, 2))})["s"].tolist() == [2]
