@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sys as _sys
 
+from megengine_lite import _interrupts  # noqa: F401  (from here on Ctrl-C ends a command quietly)
+
+# isort: split
 from megengine_lite import _compiled  # noqa: F401  (finds compiled modules; refuses other interpreters before numpy does)
 
 # isort: split

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TextIO
 from megengine_lite._cli import config_files, json_files, progress
 from megengine_lite._cli.gflags import HelpMatch, UsageError, add_switch, expand, matching_help, normalize, switches
 from megengine_lite._core.system.suggest import suggestion
+from megengine_lite._interrupts import INTERRUPTED, raise_from_now_on
 from megengine_lite.errors import LiteError, printable
 
 # Summaries are here so that they can be shown without importing the commands.
@@ -44,7 +45,6 @@ COMMANDS = {
 }
 
 USAGE_ERROR = 2
-INTERRUPTED = 130
 
 # Commands that --fitting turns into the command fit.
 _CAN_FIT = ("run", "bench")
@@ -161,7 +161,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = sys.stdout or io.StringIO()  # a parent may have closed them
     sys.stderr = sys.stderr or io.StringIO()
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
+        raise_from_now_on()
+        return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _main(words: Sequence[str]) -> int:
+    try:
+        args = parse(words)
     except UsageError as error:
         return _complain(error, USAGE_ERROR)
     except LiteError as error:
@@ -214,8 +222,6 @@ def _run(args: argparse.Namespace) -> int:
         if args.verbose:
             raise
         return _complain(error, 1)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return int(result.get("failed", False))
 
 
