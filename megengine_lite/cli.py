@@ -142,7 +142,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         words = [word for word in words if word != "--fitting"]
         name, parser = "fit", command_parser("fit")
         words = normalize(words, switches(parser))
-    return config_files.parse(parser, words, name)
+    return config_files.parse(
+        parser,
+        words,
+        name,
+        lambda other: command_parser(other) if isinstance(other, str) and other in COMMANDS else None,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,20 +173,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    try:
-        args = parse(words)
-    except UsageError as error:
-        return _complain(error, USAGE_ERROR)
-    except LiteError as error:
-        return _complain(error, 1)
-    if args.verbose:
-        from megengine_lite import LiteLogLevel, set_log_level
-
-        set_log_level(LiteLogLevel.DEBUG)
-    progress.enable(not args.json)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(_Printable(sys.stdout)):
+    with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        return _run(args)
+        try:
+            args = parse(words)
+        except UsageError as error:
+            return _complain(error, USAGE_ERROR)
+        except LiteError as error:
+            return _complain(error, 1)
+        if args.verbose:
+            from megengine_lite import LiteLogLevel, set_log_level
+
+            set_log_level(LiteLogLevel.DEBUG)
+        progress.enable(not args.json)
+        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+            return _run(args)
 
 
 class _Printable(io.TextIOBase):

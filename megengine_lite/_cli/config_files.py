@@ -5,14 +5,14 @@ The file has the options by the names of their flags::
     {"command": "bench", "options": {"model": "model.mge", "threads": 4, "reproducible": true, ...}}
 
 Reading turns them into words of a command line, which stand before those of the real one. ``null`` stands for an option
-that is not given.
+that is not given. Of the file of another command those options are taken that are the same in both.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from megengine_lite._cli import json_files
@@ -21,6 +21,7 @@ from megengine_lite._cli.keys import KEY_HELP, is_secret
 from megengine_lite._core.system.files import check_other_file
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteTypeError, LiteValueError, brief
+from megengine_lite.log import warn
 
 _LOAD = "--load-config"
 # What is no option of the run itself.
@@ -47,8 +48,15 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dump-config", metavar="FILE", help="write all options of this run, as JSON")
 
 
-def parse(parser: argparse.ArgumentParser, words: Sequence[str], command: str) -> argparse.Namespace:
+def parse(
+    parser: argparse.ArgumentParser,
+    words: Sequence[str],
+    command: str,
+    parser_of: Callable[[Any], argparse.ArgumentParser | None],
+) -> argparse.Namespace:
     """The arguments of a command line in the form of :func:`~megengine_lite._cli.gflags.normalize`.
+
+    ``parser_of`` gives the parser of another command by its name, and None for what is no command.
 
     Raises
     ------
@@ -65,7 +73,7 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str], command: str) -
     seeker.add_argument(_LOAD)
     found, _ = seeker.parse_known_args(words)
     if found.load_config is not None:
-        words = [*_Config(parser, found.load_config, command).words(words), *words]
+        words = [*_Config(parser, found.load_config, command, parser_of).words(words), *words]
     args = parser.parse_args(words)
     if args.dump_config is not None:
         content = {"command": command, "options": _options(parser, args)}
@@ -109,7 +117,13 @@ def _value(name: str, action: argparse.Action, args: argparse.Namespace) -> Any:
 class _Config:
     """The options in a file, for a command."""
 
-    def __init__(self, parser: argparse.ArgumentParser, path: str, command: str):
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        path: str,
+        command: str,
+        parser_of: Callable[[Any], argparse.ArgumentParser | None],
+    ):
         self._parser = parser
         self._path = path
         self._known = _shown(parser)
@@ -119,15 +133,23 @@ class _Config:
         if other := sorted(map(str, content.keys() - {"command", "options"})):
             raise LiteValueError(f'{path} has {other[0]!r} beside "command" and "options": options stand in the latter')
         self._options: dict[str, Any] = content["options"]
-        self._made_for = "" if content.get("command") in (None, command) else f" of {brief(content['command'])}"
+        made_for = content.get("command")
+        other_parser = None if made_for in (None, command) else parser_of(made_for)
+        self._of_other = {} if other_parser is None else _shown(other_parser)
+        self._made_for = "" if made_for in (None, command) else f" of {brief(made_for)}"
         self._command = command
 
     def words(self, given: Sequence[str]) -> list[str]:
         """The options as words, without those that the words of the command line give."""
         flags = {word.partition("=")[0] for word in given}
         words: list[str] = []
+        left_out = []
         for key, value in self._options.items():
             name = key.replace("_", "-")
+            other = self._of_other.get(name)
+            if other is not None and not self._is_shared(name, other):
+                left_out += [] if value is None or value == other.default else [name]
+                continue
             action = self._action(key, name)
             if value is None or (type(value) is type(action.default) and value == action.default):
                 continue
@@ -136,7 +158,16 @@ class _Config:
                 action.required, action.default = False, value  # for a command line without it
             elif not flags.intersection(self._rivals(action)):
                 words += self._of(key, name, action, value)
+        if left_out:
+            warn(
+                f"{self._path} has options{self._made_for}; {self._command} does not take {', '.join(left_out)} from it"
+            )
         return words
+
+    def _is_shared(self, name: str, other: argparse.Action) -> bool:
+        """Whether an option of the other command is one of this command, too, and not just of the same name."""
+        own = self._known.get(name)
+        return own is not None and (own.help, own.type) == (other.help, other.type)
 
     def _action(self, key: str, name: str) -> argparse.Action:
         by_flag = self._parser._option_string_actions.get(f"--{name}")

@@ -180,8 +180,11 @@ def show(result: dict[str, Any]) -> None:
     if "layers" in result:
         print("\n" + _layer_table(result["layers"]))
     if result["unsupported"]:
-        unknown = [(u["operator"], u["name"]) for u in result["unsupported"]]
-        print("\ncannot run; these operators are not supported:\n" + display.table(unknown, ("operator", "name")))
+        unknown = [(u["operator"], u["name"], u.get("inside", "")) for u in result["unsupported"]]
+        print(
+            "\ncannot run; these operators are not supported:\n"
+            + display.table(unknown, ("operator", "name", "inside of"))
+        )
     if result["problem"]:
         print(f"\ncannot run as it is: {result['problem']}")
     show_written(result)

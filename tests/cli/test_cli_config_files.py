@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from support.api_samples import DIGITS
 
-from megengine_lite import LiteNetwork
+from megengine_lite import LiteNetwork, LiteWarning
 from megengine_lite._cli.config_files import _shown
 from megengine_lite.cli import command_parser, main, parse
 from megengine_lite.errors import LiteOSError, LiteTypeError, LiteValueError
@@ -158,8 +159,8 @@ def test_unknown_options_are_typed_errors(tmp_path, key, text):
 
 
 def test_options_of_another_command_say_so(tmp_path):
-    with pytest.raises(LiteValueError, match="run has no option 'streams'; the file has the options of 'bench'"):
-        parse(["run", "m.mge", "--load-config", file_of(tmp_path / "c.json", streams=2)])
+    with pytest.raises(LiteValueError, match="run has no option 'stream'; the file has the options of 'bench'"):
+        parse(["run", "m.mge", "--load-config", file_of(tmp_path / "c.json", stream=2)])
     assert parse(["run", "m.mge", "--load-config", file_of(tmp_path / "c.json", iter=2)]).iter == 2
 
 
@@ -222,3 +223,36 @@ def test_help_and_completion_know_the_flags(capsys, run_json):
         main(["bench", "--helpmatch", "config"])
     out = capsys.readouterr().out
     assert "--load-config FILE" in out and "--dump-config FILE" in out
+
+
+# ---- files of another command ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_files_of_all_others(command, tmp_path):
+    """Options that both have mean the same; of the others one line tells, if they are set."""
+    for other in COMMANDS:
+        path = tmp_path / f"{other}.json"
+        words = [other, str(DIGITS), "--threads", "2", "--narrow-double", "--seed", "7", "--dump-config", str(path)]
+        parse(words)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            args = parse([command, "--load-config", str(path)])
+        assert (args.model, args.threads, args.narrow_double, args.seed) == (str(DIGITS), 2, True, 7), other
+        assert args.module.__name__.endswith(command)
+
+
+def test_options_that_another_command_does_not_have_are_told(tmp_path):
+    path = tmp_path / "bench.json"
+    parse(["bench", str(DIGITS), "--iter", "7", "--seconds", "1", "--json", "--dump-config", str(path)])
+    with pytest.warns(LiteWarning, match=r"has options of 'bench'; report does not take seconds, iter from it"):
+        args = parse(["report", "--load-config", str(path)])
+    assert args.json and args.iter != 7
+    parse(["run", str(DIGITS), "--output", "values.npz", "--dump-config", str(path)])
+    with pytest.warns(LiteWarning, match="report does not take output from it"):  # that would overwrite them
+        assert parse(["report", "--load-config", str(path)]).output is None
+    content = json.loads(path.read_text())
+    for command, key in (("run", "nonsense"), ("nonsense", "seconds"), (7, "seconds"), ("doctor", "seconds")):
+        path.write_text(json.dumps({"command": command, "options": {**content["options"], key: 1}}))
+        with pytest.raises(LiteValueError, match="report has no option '"):
+            parse(["report", "--load-config", str(path)])

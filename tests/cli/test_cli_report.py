@@ -144,9 +144,47 @@ def test_branches_and_functions_with_unknown_operators_are_marked(run_json, tmp_
     )
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     (report,) = run_json("report", tmp_path / "m.onnx")["reports"]
-    assert [n["op"] for n in report["nodes"] if n.get("unknown")] == ["If"]
+    assert [(n["op"], n["inside"]) for n in report["nodes"] if n.get("unknown")] == [("If", ["other.Frobnicate r"])]
+    assert report["model"]["unsupported"] == [{"operator": "other.Frobnicate", "name": "r", "inside": "If choice"}]
     names = {(report["nodes"][a]["name"], report["nodes"][b]["name"]) for a, b in report["edges"]}
     assert names == {("flag", "no"), ("no", "choice"), ("x", "choice"), ("choice", "y")}
+
+
+def test_unknown_operators_in_functions_and_deep_in_branches_are_named(run_json, capsys, tmp_path):
+    def branch(*nodes):
+        return helper.make_graph(nodes, "branch", [], [helper.make_tensor_value_info(nodes[-1].output[0], FLOAT, None)])
+
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1), helper.make_opsetid("other", 1)]
+    unknown = helper.make_node("Foo", ["a"], ["t"], name="foo", domain="other")
+    functions = [
+        helper.make_function("own", "Inner", ["a"], ["b"], [unknown, helper.make_node("Neg", ["t"], ["b"])], sets),
+        helper.make_function(
+            "own", "Outer", ["a"], ["b"], [helper.make_node("Inner", ["a"], ["b"], domain="own")], sets
+        ),
+    ]
+    nodes = [
+        helper.make_node("Outer", ["x"], ["u"], name="call", domain="own"),
+        helper.make_node(
+            "If", ["flag"], ["v"], name="choice",
+            then_branch=branch(helper.make_node("Outer", ["x"], ["p"], domain="own")),
+            else_branch=branch(
+                helper.make_node("Bar", ["x"], ["q"], domain="other"), helper.make_node("Abs", ["x"], ["r"])
+            ),
+        ),
+        helper.make_node("Add", ["u", "v"], ["y"], name="sum"),
+    ]  # fmt: skip
+    inputs = [("x", FLOAT, [4]), ("flag", 9, [])]
+    model = onnx_models.make(nodes, inputs, [("y", FLOAT, None)], functions=functions, opsets=sets[1:])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    found = run_json("info", path)["unsupported"]
+    assert {"operator": "other.Foo", "name": "foo", "inside": "own.Outer call"} in found
+    assert {"operator": "other.Foo", "name": "foo", "inside": "If choice"} in found
+    assert {u["operator"] for u in found} == {"other.Foo"}  # nobody needs Bar
+    assert main(["info", str(path)]) == 0 and "inside of" in capsys.readouterr().out
+    assert main(["report", str(path)]) == 0 and "other.Foo foo" in capsys.readouterr().out
+    (report,) = run_json("report", path)["reports"]
+    assert [n["name"] for n in report["nodes"] if n.get("unknown")] == ["call", "choice"]
 
 
 def test_stored_values_are_compared_in_the_report(run_json, capsys, tmp_path):

@@ -326,6 +326,9 @@ def test_nothing_of_reports_is_imported_before_one_is_asked_for():
         ([0.010, 0.011, 0.012], 0.0105, None),
         ([0.000150, 0.000154, 0.000160], 0.000235, None),  # the clock was read a thousand times
         ([0.00001, 0.00001, 0.00001], 0.000002, None),  # a run of a small model is more than its steps
+        ([0.000001, 0.000001, 0.000006], 0.000001, None),  # a model of nothing
+        ([0.000020, 0.000020, 0.000079], 0.000020, None),
+        ([0.000020, 0.000020, 0.000081], 0.000020, "4.0 times as long"),
         ([0.010, 0.011, 0.016], 0.0105, "1.6 times as long"),
         ([0.030, 0.031, 0.032], 0.010, "a run takes 31 ms and its steps together 10 ms"),
         ([0.010, 0.010, 0.010], 0.020, "10 ms and its steps together 20 ms"),

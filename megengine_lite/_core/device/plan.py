@@ -56,7 +56,11 @@ class RunValue:
 
 @record(frozen=True, slots=True)
 class Origin:
-    """What a step was made from, for profiles: a node without its weights."""
+    """What a step was made from, for profiles: a node without its weights.
+
+    ``name`` is that of its first result that has one, else that of the node. The result of merged operators is that of
+    the last of them. Reports, profiles and comparisons all call the step so.
+    """
 
     op: str
     name: str
@@ -71,7 +75,7 @@ class Origin:
         """The node without its weights."""
         return cls(
             node.op,
-            node.name,
+            next((v.name for v in node.outputs if v.name), node.name),
             tuple(TensorSpec(v.spec.shape, v.spec.dtype) for v in node.inputs),
             tuple(v.spec for v in node.outputs),
             tuple(v.id for v in node.inputs),

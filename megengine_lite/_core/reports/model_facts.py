@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,8 +119,20 @@ def _input_spec(var: Var, shapes: Shapes) -> Spec | None:
 
 
 def unsupported_operators(graph: ModelGraph) -> list[dict[str, str]]:
-    """The operators that nothing here can compute, in order."""
-    return [{"operator": n.op, "name": n.name} for n in graph.nodes if not is_known(n)]
+    """The operators that nothing here can compute, in order; of those in branches and functions also what has them."""
+    found = []
+    for node in graph.nodes:
+        if not is_known(node):
+            inside = unknown_inside(node)
+            found += [{"operator": op, "name": name, "inside": f"{node.op} {node.name}"} for op, name in inside]
+            if not inside:
+                found.append({"operator": node.op, "name": node.name})
+    return found
+
+
+def unknown_inside(node: AnyNode) -> Sequence[tuple[str, str]]:
+    """Operator and name of what is not known in the branches or the function of a node."""
+    return node.params.inside if isinstance(node.params, ForeignNode) else ()
 
 
 def is_known(node: AnyNode) -> bool:

@@ -50,10 +50,11 @@ def unconverted_model(
     values = _NamedVariables(graph, files, what)
     inputs: list[Any] = [values[name] for name in values.inputs]
     output_names = list(dict.fromkeys(info.name for info in graph.output))
+    blame = _Blame(record, not_converted)
     nodes = [
         AnyNode(
-            node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}",
-            ForeignNode(id(node) not in not_converted, dict(_parameters(node))),
+            _operator(node),
+            ForeignNode(id(node) not in not_converted, dict(_parameters(node)), blame.inside(node)),
             [values[name] for name in read_by(node)],
             [values[name] for name in node.output if name],
             label_of(node),
@@ -72,6 +73,41 @@ def unconverted_model(
         properties={entry.key: entry.value for entry in record.metadata_props},
         problem=None if problem is None else problem.removeprefix(f"{what}: "),
     )
+
+
+def _operator(node: NodeProto) -> str:
+    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
+
+
+class _Blame:
+    """Finds the nodes inside of other nodes that cannot be converted."""
+
+    def __init__(self, record: ModelProto, not_converted: Collection[int]):
+        self._functions = {(f.domain, f.name, f.overload): f for f in record.functions}
+        self._not_converted = not_converted
+
+    def inside(self, node: NodeProto) -> list[tuple[str, str]]:
+        """Operator and name of those in the branches and the function of a node, and in those of these, each once."""
+        found: dict[tuple[str, str], None] = {}
+        self._collect(node, found, set())
+        return list(found)
+
+    def _collect(self, node: NodeProto, found: dict[tuple[str, str], None], seen: set[int]) -> None:
+        for inner in self._nodes(node):
+            if id(inner) in self._not_converted and id(inner) not in seen:
+                seen.add(id(inner))
+                before = len(seen)
+                self._collect(inner, found, seen)
+                if len(seen) == before:  # the fault is its own
+                    found[_operator(inner), label_of(inner)] = None
+
+    def _nodes(self, node: NodeProto) -> Iterator[NodeProto]:
+        for attribute in node.attribute:
+            for graph in (*([] if attribute.g is None else [attribute.g]), *attribute.graphs):
+                yield from graph.node
+        function = self._functions.get((node.domain, node.op_type, node.overload))
+        if function is not None:
+            yield from function.node
 
 
 class _NamedVariables(dict[str, AnyVar]):

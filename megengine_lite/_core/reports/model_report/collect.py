@@ -31,6 +31,8 @@ BUSY = 1.5
 """If the slowest run takes so many times as long as the fastest, a note says that times are not reliable. So it does if
 a run and the sum of its steps differ by this factor, beyond the time that no step has."""
 UNTIMED = 1e-4
+HICCUP = 5e-5
+"""So much longer a run may take without any other work: an interrupt of the system, or the clock of a small model."""
 CLOCK = 1e-7
 """So much of the time of a step may be that of reading the clock."""
 MOST_WEIGHTS = 50
@@ -124,7 +126,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
 def _note(seconds: Sequence[float], in_steps: float, count: int) -> str | None:
     """What makes times doubtful; ``seconds`` are those of whole runs in order, ``in_steps`` is the sum of all steps."""
     least = (in_steps - CLOCK * count) / BUSY
-    if seconds[-1] > BUSY * seconds[0]:
+    if seconds[-1] > BUSY * seconds[0] + HICCUP:
         found = f"the slowest run took {seconds[-1] / seconds[0]:.1f} times as long as the fastest"
     elif not least < median(seconds) < BUSY * in_steps + UNTIMED:
         found = f"a run takes {_ms(median(seconds))} and its steps together {_ms(in_steps)}"

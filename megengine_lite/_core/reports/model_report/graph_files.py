@@ -39,7 +39,7 @@ def _about(node: Mapping[str, Any]) -> Iterator[str]:
     """Lines about a box."""
     yield f"{node['op']} {node['name']}"
     if node.get("unknown"):
-        yield "not supported"
+        yield f"not supported: {', '.join(node['inside'])}" if node.get("inside") else "not supported"
     for title in ("inputs", "outputs"):
         tensors = node.get(title, ())
         shown = [f"{t['type'] or '?'} {shape_text(t['shape'])}" for t in tensors[:_MOST_LISTED]]

@@ -77,7 +77,9 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
     lines = []
     if unknown:
         lines += ["## Operators that are not supported", ""]
-        lines += table(("operator", "name"), ((n["op"], n["name"]) for n in unknown))
+        lines += table(
+            ("operator", "name", "inside"), ((n["op"], n["name"], ", ".join(n.get("inside", ()))) for n in unknown)
+        )
     if "ms" not in report:
         return lines
     total = report["steps_ms"]

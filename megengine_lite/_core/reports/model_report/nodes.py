@@ -13,7 +13,7 @@ from megengine_lite._core.device.plan import PlanReport, StepTime
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Node, Spec, TensorSpec
 from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.reports.model_facts import inferred_nodes, is_known, known_specs
+from megengine_lite._core.reports.model_facts import inferred_nodes, is_known, known_specs, unknown_inside
 from megengine_lite._core.reports.profile import parameter_values
 from megengine_lite._records import field, record
 
@@ -99,8 +99,9 @@ def _add_view(box: dict[str, Any], planned: PlannedGraph, node: PlannedNode) -> 
     views = box.setdefault("views", [])
     if len(views) < MOST_LISTED:
         variables = [planned.variables[place] for place in node.makes]
-        name = next((v.name for v in variables if v.name), node.origin.name)
-        views.append({"op": node.origin.op, "name": name, "outputs": [tensor_facts(v.spec) for v in variables]})
+        views.append(
+            {"op": node.origin.op, "name": node.origin.name, "outputs": [tensor_facts(v.spec) for v in variables]}
+        )
 
 
 def _add_planned(
@@ -116,7 +117,7 @@ def _add_planned(
     return boxes.add(
         "operator",
         origin.op,
-        next((v.name for v in variables if v.name), origin.name),
+        origin.name,
         (places[place] for place in node.reads),
         parameters=parameter_values(origin.params),
         inputs=[tensor_facts(spec) for spec in origin.inputs[:MOST_LISTED]],
@@ -192,6 +193,7 @@ def file_boxes(graph: ModelGraph, stage: Stage | None) -> Boxes:
             outputs=[tensor_facts(specs.get(v, v.spec), v.name) for v in node.outputs[:MOST_LISTED]],
             operations=work,
             unknown=not is_known(node),
+            **({"inside": [f"{op} {name}" for op, name in inside]} if (inside := unknown_inside(node)) else {}),
         )
         made.update(dict.fromkeys(node.outputs, place))
     for name, var in zip(graph.output_names, graph.outputs, strict=True):

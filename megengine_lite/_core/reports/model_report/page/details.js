@@ -49,7 +49,9 @@ function operator(page, k) {
   return [
     element("h3", {}, titleOf(node)),
     element("p", { class: "muted" }, node.kind === "operator" ? node.op : `${node.kind} of the model`),
-    node.unknown ? element("p", { class: "problem" }, "This operator, or one inside of it, is not known here, so the model cannot run.") : null,
+    node.unknown && !node.inside ? element("p", { class: "problem" }, "This operator is not known here, so the model cannot run.") : null,
+    node.inside ? element("p", { class: "problem" }, "Inside of this operator are some that are not known here, so the model cannot run.") : null,
+    list("Not known inside", (node.inside || []).map((text) => element("span", {}, text))),
     pairs(
       node.ms !== undefined && pair("time", node.ms > 0 ? `${msText(node.ms)}, ${shareText(page.shareOf(k))}` : "none of its own"),
       speed !== null && pair("speed", `${digits(speed)} GFLOP/s`),
