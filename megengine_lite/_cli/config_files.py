@@ -165,9 +165,11 @@ class _Config:
         return words
 
     def _is_shared(self, name: str, other: argparse.Action) -> bool:
-        """Whether an option of the other command is one of this command, too, and not just of the same name."""
+        """Whether an option of the other command is one of this command, too. Files of one name may be others."""
         own = self._known.get(name)
-        return own is not None and (own.help, own.type) == (other.help, other.type)
+        if own is None or (own.type, own.nargs, own.metavar) != (other.type, other.nargs, other.metavar):
+            return False
+        return own.metavar != "FILE" or own.help == other.help
 
     def _action(self, key: str, name: str) -> argparse.Action:
         by_flag = self._parser._option_string_actions.get(f"--{name}")
