@@ -359,6 +359,42 @@ def test_labels_of_the_roofline_do_not_overlap(show, digits, width):
             assert a[2] <= b[0] + 2 or b[2] <= a[0] + 2 or a[3] <= b[1] + 4 or b[3] <= a[1] + 4
 
 
+@pytest.mark.parametrize("width", [420, 700, 1440])
+@pytest.mark.parametrize(("memory", "cache"), [(7, 100), (90, 95), (20, 23), (50, 80), (3, 3), (1, 4000), (400, 401)])
+def test_texts_of_the_roofline_do_not_overlap_on_any_machine(show, digits, memory, cache, width):
+    """Where two lines of bandwidth are near each other, or short, there may be room for one text only, or for none."""
+    report = copy.deepcopy(digits)
+    bandwidths = [{"name": "memory", "gb_per_s": memory}, {"name": "cache", "gb_per_s": cache}]
+    only(report)["roof"] = {**only(report)["roof"], "bandwidths": bandwidths}
+    page = show(report, size={"width": width, "height": 900}).page
+    # Each text as the corners of its box, as it is turned.
+    corners = page.evaluate(
+        """() => [...document.querySelectorAll("#roofline text")].map((t) => {
+            const b = t.getBBox(), m = t.getCTM(), inner = 3;
+            const [left, right, top, bottom] = [b.x, b.x + b.width, b.y + inner, b.y + b.height - inner];
+            return [[left, top], [right, top], [right, bottom], [left, bottom]]
+                .map(([x, y]) => [m.a * x + m.c * y + m.e, m.b * x + m.d * y + m.f]);
+        })"""
+    )
+    assert len(corners) > 5
+    boxes = [np.array(box) for box in corners]
+    for k, a in enumerate(boxes):
+        for b in boxes[:k]:
+            assert apart(a, b), (a, b)
+    told = re.search(r"memory ([\d.]+) GB/s, cache ([\d.]+) GB/s", page.inner_text("#section-roofline"))
+    assert [float(number) for number in told.groups()] == [memory, cache]
+
+
+def apart(a, b) -> bool:
+    """Whether two rectangles, turned by any angle, have no point in common."""
+    for box in (a, b):
+        for side in (box[1] - box[0], box[3] - box[0]):
+            one, two = a @ side, b @ side
+            if one.max() <= two.min() or two.max() <= one.min():
+                return True
+    return False
+
+
 def test_a_network_of_thousands_of_operators_stays_usable(show, large):
     shown = show(large)
     page = shown.page
@@ -432,6 +468,19 @@ def test_two_reports_and_their_layers_are_shown(show):
     before = shown.pixels()
     shown.painted(lambda: page.select_option("#colour", "parting"))
     assert "signal to noise" in page.inner_text("#legend") and shown.pixels() != before
+
+
+def test_a_model_that_does_not_run_says_why_beside_one_that_does(show, digits):
+    model = load_model(DIGITS)
+    other = ModelReport(without_run(model, "other.mge", {}, problem="the <b>reason</b>"))
+    for both in (digits.beside(other), other.beside(digits)):
+        page = show(both).page
+        said = page.inner_text("#comparison")
+        assert "other.mge does not run: the <b>reason</b>" in said
+        assert "operators in the file" in said and "time of a run" in said
+        page.click("#tabs >> text=other.mge")
+        assert "the <b>reason</b>" in page.inner_text("#problem")
+    assert "other.mge does not run:** the " in both.to_markdown().split("# Comparison")[1]
 
 
 @pytest.mark.parametrize("width", [420, 800, 1440])

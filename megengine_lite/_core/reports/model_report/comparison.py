@@ -44,7 +44,8 @@ def _settings(report: Mapping[str, Any]) -> dict[str, str]:
 def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """Times of both, in milliseconds; the greatest differences come first. None stands for a model that did not run.
 
-    ``settings`` are those that differ.
+    ``problems`` says why one did not. ``settings`` are those that differ between two that ran; ``parameters`` and
+    ``file_operators`` are those of the files, None if a file cannot be read.
     """
     times = [_by_kind(r) if "ms" in r else None for r in (a, b)]
     ran = [t for t in times if t is not None]
@@ -67,10 +68,13 @@ def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
     settings_a, settings_b = _settings(a), _settings(b)
     return {
         "names": [a["name"], b["name"]],
+        "problems": [r["problem"] for r in (a, b)],
+        "parameters": [r["model"]["parameters"] if "model" in r else None for r in (a, b)],
+        "file_operators": [sum(r["model"]["operators"].values()) if "model" in r else None for r in (a, b)],
         "settings": [
             {"name": name, "values": [settings_a.get(name, ""), settings_b.get(name, "")]}
             for name in dict.fromkeys([*settings_a, *settings_b])
-            if settings_a.get(name) != settings_b.get(name)
+            if len(ran) == 2 and settings_a.get(name) != settings_b.get(name)
         ],
         "ms": [r["ms"]["median"] if "ms" in r else None for r in (a, b)],
         "arena": [r["memory"]["arena"] if "memory" in r else None for r in (a, b)],

@@ -144,6 +144,9 @@ def _readers(weight: Mapping[str, Any]) -> str:
 def _comparison(found: Mapping[str, Any]) -> list[str]:
     a, b = found["names"]
     lines = ["# Comparison", ""]
+    for name, problem in zip(found["names"], found["problems"], strict=True):
+        if problem:
+            lines += [f"**{cell(name)} does not run:** {cell(problem)}", ""]
     if found["settings"]:
         lines += table(("", cell(a), cell(b)), ((s["name"], *s["values"]) for s in found["settings"]))
     header = ("operator", f"ms, {cell(a)}", f"ms, {cell(b)}", "ratio")

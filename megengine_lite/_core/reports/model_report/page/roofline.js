@@ -36,7 +36,8 @@ function showRoofline(page) {
     element("p", { class: "muted" },
       "A circle is an operator, the larger the longer it takes. Operators near the level line compute as fast as this machine can; " +
       "those near a slanted line wait for memory. The lines were measured together with the model: the level one by float32 matrix products " +
-      "(int8 kernels can be faster, and Winograd's convolutions do fewer operations than are counted), the slanted ones by sums of arrays."),
+      "(int8 kernels can be faster, and Winograd's convolutions do fewer operations than are counted), the slanted ones by sums of arrays: " +
+      `${digits(roof.gflops)} GFLOP/s, ${roof.bandwidths.map((b) => `${b.name} ${digits(b.gb_per_s)} GB/s`).join(", ")}.`),
     element("div", { class: "plot" }, drawing),
   );
 }
@@ -108,7 +109,7 @@ function addLevel(texts, text, from, to, height, taken, points) {
   texts.push(shape("text", { class: "above", x: place[0], y: place[1], "text-anchor": "end" }, text));
 }
 
-/** Writes a text along a line, just above it: at its middle, or where it covers no point. */
+/** Writes a text along a line, just above it, as near to its middle as it covers no other text and few points. */
 function addSlanted(texts, text, from, to, taken, points) {
   const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
   const length = Math.hypot(dx, dy);
@@ -120,8 +121,12 @@ function addSlanted(texts, text, from, to, taken, points) {
     return [x - hx - 8, y - hy - 18, x + hx + 4, y + hy];
   };
   const end = (half + 4) / length;
-  const parts = [0.5, 0.35, 0.65, 0.2, 0.8].filter((part) => part >= end && part <= 1 - end);
-  const part = parts.find((p) => !points.some((o) => meets(boxAt(p), pointBox(o)))) || 0.5;
+  const parts = Array.from({ length: 37 }, (_, k) => 0.5 + (k % 2 ? 1 : -1) * Math.ceil(k / 2) * 0.025).filter((part) => part >= end && part <= 1 - end);
+  // Nothing must be covered by another text, and by a circle only where no place is free of them.
+  const readable = parts.filter((p) => !taken.some((t) => meets(boxAt(p), t)));
+  const covered = (p) => points.filter((o) => meets(boxAt(p), pointBox(o))).length;
+  if (!readable.length) return;
+  const part = readable.reduce((best, p) => (covered(p) < covered(best) ? p : best));
   const [x, y] = [from[0] + dx * part, from[1] + dy * part];
   const angle = (Math.atan2(dy, dx) * 180) / Math.PI;
   const transform = `translate(${x} ${y}) rotate(${angle}) translate(0 -6)`;

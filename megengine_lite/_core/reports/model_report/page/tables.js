@@ -90,7 +90,10 @@ function showComparison(page) {
   const ratio = ([a, b]) => (a > 0 && b !== null ? (b / a).toFixed(2) : "");
   const ms = (value) => (value === null ? "" : msText(value));
   const size = (value) => (value === null ? "" : bytesText(value));
+  const count = (value) => (value === null ? "" : countText(value));
   const totals = [
+    ["operators in the file", found.file_operators.map(count), ratio(found.file_operators)],
+    ["parameters", found.parameters.map(count), ratio(found.parameters)],
     ...found.settings.map((s) => [s.name, s.values, ""]),
     ["time of a run", found.ms.map(ms), ratio(found.ms)],
     ["operators that run", found.operators.map((n) => n ?? ""), ratio(found.operators)],
@@ -117,4 +120,6 @@ function showComparison(page) {
   ], found.pairs, page, 10);
   clear(byId("comparison"), sums, element("h3", {}, "The greatest differences between operators of one name"), differing);
   if (!found.pairs.length) clear(byId("comparison"), sums);
+  const problems = page.labels.map((label, k) => found.problems[k] && `${label} does not run: ${found.problems[k]}`);
+  byId("comparison").prepend(...problems.filter(Boolean).map((text) => element("p", { class: "problem" }, text)));
 }
