@@ -60,7 +60,7 @@ class Profile:
         self._path = path
         self._form = form
         self._listed: list[Listed] | None = None
-        self.times: list[StepTime] = []
+        self.times: list[StepTime] | None = None  # of the last run, if there was one
 
     def run(self, engine: Engine) -> None:
         """Runs the session and measures every step."""
@@ -71,7 +71,7 @@ class Profile:
     def write(self) -> None:
         from megengine_lite._core.reports.profile import FORMS
 
-        _write_json(self._path, FORMS[self._form](self.times, self._listed or []))
+        _write_json(self._path, FORMS[self._form](self.times or [], self._listed or []))
 
 
 def list_operators(engine: Engine) -> list[Listed]:

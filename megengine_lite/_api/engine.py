@@ -54,7 +54,7 @@ def _by_name(ios: list[LiteIO], known: list[str], kind: str) -> dict[str, LiteIO
 class RunProfile(Protocol):
     """What measures runs."""
 
-    times: list[StepTime]
+    times: list[StepTime] | None
 
     def run(self, engine: Engine) -> None:
         """Runs the engine's session and measures every step."""
@@ -509,7 +509,7 @@ class Engine(Turns):
 
     def after_wait(self) -> None:
         """Called after each ``wait`` of the caller."""
-        if self._profile is not None and self._profile.times:
+        if self._profile is not None and self._profile.times is not None:
             self._profile.write()
         if self.finish_callback is not None and self.async_callback is None:
             self.finish(self.finish_callback)

@@ -84,7 +84,7 @@ def measure_steps(network: LiteNetwork, runs: int) -> list[dict[str, Any]]:
         for _ in progress.bar(range(runs), runs, "measuring"):
             network.forward()
             network.wait()
-            measured.append(slices(json.loads(file.read_text())) if file.exists() else [])  # a run without steps
+            measured.append(slices(json.loads(file.read_text())))
     return [_step(events) for events in zip(*measured, strict=True)]
 
 

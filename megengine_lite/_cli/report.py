@@ -78,7 +78,8 @@ def execute(args: Namespace) -> dict[str, Any]:
             report.add_layers(_layers(args, network, lambda: other_run.results_of(other), names))
     elif stored and network is not None and _runs(report):
         names = [report.content["reports"][0]["name"], os.path.basename(args.against)]
-        report.add_layers(_layers(args, network, lambda: stored_values.results(args.against), names))
+        inputs_of = network.get_all_input_name()
+        report.add_layers(_layers(args, network, lambda: stored_values.results(args.against, inputs_of), names))
     result = {**report.content, "written": {}, "text": None}
     if args.output:
         report.save(args.output, args.format)

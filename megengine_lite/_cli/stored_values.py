@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from megengine_lite._cli import inputs
 from megengine_lite._cli.gflags import UsageError
+from megengine_lite.errors import LiteValueError
 
 if TYPE_CHECKING:
     from megengine_lite._core.reports.model_report.layers import LayerResult
+
+
+INPUT_PREFIX = "in_"
 
 
 def check_no_other(args: Namespace) -> None:
@@ -26,12 +31,22 @@ def take_inputs(args: Namespace) -> None:
 
 def _has_inputs(path: str) -> bool:
     with inputs.checked_load(path) as file:
-        return any(n.startswith("in_") for n in file.files)
+        return any(n.startswith(INPUT_PREFIX) for n in file.files)
 
 
-def results(path: str) -> list[LayerResult]:
-    """The values of a .npz by the names of tensors or operators."""
+def results(path: str, input_names: Iterable[str]) -> list[LayerResult]:
+    """The values of a .npz by the names of tensors or operators, but for those of inputs.
+
+    Raises
+    ------
+    LiteValueError
+        There are none.
+    """
     from megengine_lite._core.reports.model_report.layers import stored_results
 
     with inputs.checked_load(path) as file:
-        return stored_results({key: inputs.member(file, key, path) for key in file.files})
+        given = {INPUT_PREFIX + name for name in input_names}
+        keys = [key for key in file.files if key not in given]
+        if not keys:
+            raise LiteValueError(f"{path} has no values to compare with" + (", only inputs" if file.files else ""))
+        return stored_results({key: inputs.member(file, key, path) for key in keys})

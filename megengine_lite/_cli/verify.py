@@ -121,7 +121,10 @@ def _layers(args: Namespace, network: Any, other: Any, against: str) -> dict[str
         )
     with progress.waiting("comparing"):
         ours = other_run.results_of(network)
-        theirs = stored_values.results(args.against) if other is None else other_run.results_of(other)
+        if other is None:
+            theirs = stored_values.results(args.against, network.get_all_input_name())
+        else:
+            theirs = other_run.results_of(other)
         same = other is not None and args.against is None
         return compare_layers(ours, theirs, same_file=same, tolerance=args.tolerance, names=[args.model, against])
 

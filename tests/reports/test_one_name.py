@@ -57,4 +57,7 @@ def test_a_model_without_steps_has_a_profile(run_json, capsys, tmp_path):
         path = tmp_path / f"{k}.onnx"
         path.write_bytes(onnx_models.make(nodes, [("x", 1, [2])], outputs).SerializeToString())
         assert run_json("profile", path)["total_ms"] < 1
-        assert main(["profile", str(path)]) == 0 and "all" in capsys.readouterr().out
+        for form in ("chrome", "megengine"):
+            trace = tmp_path / f"{k}.{form}"
+            assert main(["profile", str(path), "--output", str(trace), "--form", form]) == 0
+            assert "all" in capsys.readouterr().out and json.loads(trace.read_text())

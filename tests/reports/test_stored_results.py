@@ -157,3 +157,21 @@ def test_scalars_are_vectors_of_one():
     assert values["s"].shape == ()
     _, found = compared(onnx_models.load(made), values, {"x": x})
     assert [layer["equal"] for layer in found["layers"]] == [True, True]
+
+
+def test_files_without_values_are_told_and_complex_ones_do_not_count_as_equal(error_of, run_json, tmp_path):
+    nodes = [helper.make_node("Exp", ["x"], ["in_between"]), helper.make_node("Neg", ["in_between"], ["y"])]
+    made = onnx_models.make(nodes, [("x", FLOAT, [3])], [("y", FLOAT, None)])
+    model_file, path, x = tmp_path / "m.onnx", tmp_path / "v.npz", np.array([0.5, 1, 2], np.float32)
+    model_file.write_bytes(made.SerializeToString())
+    np.savez(path)
+    assert "a .npz file of numpy's without arrays" in error_of("verify", model_file, "--layers", "--against", path)
+    np.savez(path, in_x=x)
+    for command, says in ((["report", model_file, "--iter", 1], "only inputs"), (["verify", model_file], "no outputs")):
+        assert says in error_of(*command, "--layers", "--against", path)
+    np.savez(path, in_x=x, in_between=np.exp(x), y=-np.exp(x))  # a tensor that is named as inputs are
+    layers = run_json("verify", model_file, "--layers", "--against", path)["layers"]["layers"]
+    assert layers and all(layer["equal"] for layer in layers)
+    np.savez(path, in_x=x, y=-np.exp(x) + 0j)
+    (layer,) = run_json("report", model_file, "--iter", 1, "--layers", "--against", path)["layers"]["layers"]
+    assert (layer["equal"], layer["reason"]) == (False, "complex numbers are not compared")

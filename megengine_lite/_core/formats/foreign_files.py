@@ -51,6 +51,7 @@ _NCNN = Foreign("the description of an ncnn model", _OTHER_NETWORK)
 _GGUF = Foreign("a GGUF file, as llama.cpp reads", "Language models in this form run in llama.cpp, not here")
 _SAFETENSORS = Foreign("a .safetensors file: it has weights and no network", _DUMP)
 ARRAYS = Foreign("a .npz file of numpy's", "Arrays are inputs or stored outputs of a model")
+NO_ARRAYS = Foreign("a .npz file of numpy's without arrays, or another empty archive", "Make it again")
 ARRAY = Foreign("an array of numpy's (.npy)", "Arrays are inputs or stored outputs of a model")
 _ZIP = Foreign("a zip archive", _UNPACK)
 _TAR = Foreign("a tar archive", _UNPACK)
@@ -112,7 +113,8 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
     (_is_pickle, _CHECKPOINT),
     (lambda head: head.startswith(b"PK\3\4") and b"data.pkl" in head, _TORCH),
     (lambda head: head.startswith(b"PK\3\4") and b".npy" in head, ARRAYS),
-    (lambda head: head.startswith((b"PK\3\4", b"PK\5\6")), _ZIP),
+    (lambda head: head.startswith(b"PK\5\6"), NO_ARRAYS),
+    (lambda head: head.startswith(b"PK\3\4"), _ZIP),
     (lambda head: head[_TAR_AT:].startswith(b"ustar"), _TAR),
     (lambda head: head.startswith(_COMPRESSED_MAGICS), _COMPRESSED),
     (lambda head: head.startswith(b"\x93NUMPY"), ARRAY),

@@ -99,7 +99,7 @@ _Partners: TypeAlias = dict[int, tuple[LayerResult, str]]
 
 def stored_results(arrays: Mapping[str, np.ndarray]) -> list[LayerResult]:
     """Values that are stored by the names of tensors or of operators."""
-    numeric = ((name, np.atleast_1d(array)) for name, array in arrays.items() if array.dtype.kind in "biuf")
+    numeric = ((name, np.atleast_1d(array)) for name, array in arrays.items() if array.dtype.kind in "biufc")
     return [LayerResult(k, "", name, None, array, (), (name,)) for k, (name, array) in enumerate(numeric)]
 
 
