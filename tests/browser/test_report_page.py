@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from support import onnx_models
 from support.api_samples import DIGITS, IMAGES, loaded
 from support.graphs import GraphBuilder, session_of
 from support.loader_samples import input_operator, operator, to_bytes
@@ -444,6 +445,30 @@ def test_unknown_operators_are_marked_and_told_of(show):
         assert not page.locator(f"#section-{section}").is_visible()
     shown.page.evaluate("() => reportPage.choose(1)")
     assert "not known here" in page.inner_text("#details")
+
+
+def test_what_is_not_known_inside_of_an_operator_is_shown_with_it(show, tmp_path):
+    pytest.importorskip("onnx")
+    from onnx import helper
+
+    branches = {
+        f"{kind}_branch": helper.make_graph(
+            [helper.make_node(op, ["x"], ["r"], domain="other" if op == "Frobnicate" else "", name="<b>inner</b>")],
+            "branch", [], [helper.make_tensor_value_info("r", 1, None)],
+        )
+        for kind, op in (("then", "Frobnicate"), ("else", "Neg"))
+    }  # fmt: skip
+    made = onnx_models.make(
+        [helper.make_node("If", ["flag"], ["y"], name="choice", **branches)],
+        [("x", 1, [4]), ("flag", 9, [])], [("y", 1, None)], opsets=[helper.make_opsetid("other", 1)],
+    )  # fmt: skip
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    report = ModelReport(without_run(load_model(str(path), check=False), "m.onnx", {}))
+    page = show(report).page
+    assert "If choice with other.Frobnicate <b>inner</b>" in page.inner_text("#details")
+    page.click("#details >> text=If choice")
+    assert "other.Frobnicate <b>inner</b>" in page.inner_text("#details")
 
 
 def test_two_reports_and_their_layers_are_shown(show):

@@ -33,7 +33,7 @@ function overview(page) {
   const unknown = nodes.map((_, k) => k).filter((k) => nodes[k].unknown);
   return [
     element("p", { class: "muted" }, "Click an operator to see its parameters, shapes and kernels. The wheel zooms, dragging moves."),
-    list("Not supported", unknown.slice(0, 50).map((k) => linkTo(page, k))),
+    list("Not supported", unknown.slice(0, 50).map((k) => linkTo(page, k, nodes[k].inside && ` with ${nodes[k].inside.join(", ")}`))),
     list("Take longest", order.slice(0, 12).map((k) => linkTo(page, k, `  ${msText(nodes[k].ms)}, ${shareText(page.shareOf(k))}`))),
   ];
 }
