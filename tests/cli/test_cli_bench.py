@@ -114,7 +114,13 @@ def test_report_has_every_run_and_every_operator(run_json, tmp_path):
 
 @pytest.mark.parametrize(("name", "cell"), [("=1+1", "'=1+1"), ("\x1b[2J<script>\n", "\\x1b[2J<script>\\n")])
 def test_names_in_tables_are_only_text(run_json, tmp_path, name, cell):
-    record = ModelRecord("v2", 101300, [input_operator(0, "x", (2, 3))], [(1, "")], {1: "y"})
+    """That of a result, or of an operator whose result has none."""
+    for of_results in ({1: name}, {}):
+        check_cell(run_json, tmp_path, cell, name, of_results)
+
+
+def check_cell(run_json, tmp_path, cell, name, of_results):
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", (2, 3))], [(1, "")], of_results)
     record.operators.append(operator("Softmax", (0,), (1,), params.Softmax(axis=1)))
     record.operators[-1].name = name
     (tmp_path / "m.mge").write_bytes(to_bytes(record))
