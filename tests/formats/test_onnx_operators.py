@@ -305,3 +305,17 @@ def test_int64_that_does_not_fit_is_compared_all_the_same():
     numbers = {"n": np.array([2**32 + 5])}
     model = make([node("Less", "x n", "e")], [("x", I64, [3])], [("e", TensorProto.BOOL, None)], numbers)
     np.testing.assert_array_equal(run(load(model), x=np.array([5, 7, -1], np.int32))[0], [True] * 3)
+
+
+@pytest.mark.parametrize("kind", [F, D, I32])
+@pytest.mark.parametrize("exclusive", [0, 1])
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_products_along_a_constant_axis(kind, exclusive, reverse):
+    x = np.array([[1, 2, 3], [4, 5, 6]])
+    one = node("CumProd", "x axis", exclusive=exclusive, reverse=reverse)
+    (found,) = results(one, {"x": x}, kind, {"axis": np.array(1)}, 26)
+    turned = x[:, ::-1] if reverse else x
+    products = np.cumprod(turned, 1)
+    if exclusive:
+        products = np.concatenate([np.ones((2, 1), int), products[:, :-1]], 1)
+    np.testing.assert_array_equal(found, products[:, ::-1] if reverse else products)

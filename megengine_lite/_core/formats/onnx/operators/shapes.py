@@ -326,7 +326,7 @@ def _cumulative_sum(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     check_kind(x.kind, "iuf")
     axis = None if call.input(1).known is None else call.known_integers(1, "the axis")
-    if axis is None or x.kind not in (ElementType.FLOAT, ElementType.INT32):
+    if call.op == "CumProd" or axis is None or x.kind not in (ElementType.FLOAT, ElementType.INT32):
         parameters: object = Cumulative(
             bool(call.integer("exclusive", 0)), bool(call.integer("reverse", 0)), call.op == "CumProd"
         )
