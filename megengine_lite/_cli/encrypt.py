@@ -1,4 +1,4 @@
-"""Encrypt a model.
+"""Encrypt a model. What an ONNX model has in files beside it is encrypted with it.
 
 AES_256_GCM keeps it secret and notices changes; it needs a key of 32 random bytes, or a passphrase. The other methods
 are the original's.
@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from megengine_lite._cli import keys, progress
-from megengine_lite._cli.model_files import show_written, write_file
+from megengine_lite._cli.model_files import show_written, whole_model, write_file
 
 USAGE = "MODEL OUT --method METHOD [--key KEY]"
 
@@ -37,5 +37,5 @@ def execute(args: Namespace) -> dict[str, Any]:
     content, _ = open_source(args.model)
     key = keys.read_key(args.key)
     with progress.waiting("encrypting"):
-        secret = cryption.encrypt(args.method, content, key)
+        secret = cryption.encrypt(args.method, whole_model(args.model, content), key)
     return {"written": {args.out: write_file(args.out, [secret], args.model)}}

@@ -55,9 +55,22 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
         if package.binary_cache is not None:
             parts.binary_cache = bytes(package.binary_cache)
     else:
-        parts = Parts(Path(path).stem, cryption.decrypt(decrypt or cryption.NONE, content))
+        plain = cryption.decrypt(decrypt or cryption.NONE, content)
+        parts = Parts(Path(path).stem, plain if decrypt else whole_model(path, plain))
     load_model(parts.model if parts.package or decrypt else path, check=False)
     return parts
+
+
+def whole_model(path: str, content: Any) -> Any:
+    """A plain model as one file: what an ONNX model has in other files is put into it."""
+    from megengine_lite._core.formats.load import is_onnx
+
+    if not is_onnx(content, path):
+        return content
+    from megengine_lite._core.formats.onnx.one_file import in_one_file
+
+    chunks = in_one_file(content, path, path)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def write_file(path: str, chunks: Iterable[Any], source: str) -> int:

@@ -1,6 +1,7 @@
 """Put a model, settings and a cache into one package (.lite).
 
-When a package is packed again, it keeps the parts that are not given.
+When a package is packed again, it keeps the parts that are not given. What an ONNX model has in files beside it is put
+into the package.
 """
 
 from __future__ import annotations

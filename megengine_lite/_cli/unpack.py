@@ -27,13 +27,15 @@ def add(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the parts; gives their sizes."""
+    from megengine_lite._core.formats.load import is_onnx
+
     keys.use_key(args)
     parts = read_parts(args.model, args.decrypt)
     if not parts.package:
         raise LiteValueError(f"{args.model} is no package")
     stem = _file_name(parts.name)
     contents = {
-        f"{stem}.mge": parts.model,
+        f"{stem}{'.onnx' if is_onnx(parts.model, parts.name) else '.mge'}": parts.model,
         f"{stem}.json": parts.information,
         f"{stem}.cache": parts.algorithm_cache,
         f"{stem}.binary_cache": parts.binary_cache,

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from support.api_samples import loaded
 from support.onnx_models import make, run
 
@@ -82,3 +82,47 @@ def test_what_is_written_of_it_gives_the_same(model, run_json, tmp_path):
     gives(tmp_path / "secret.onnx", KEY[1])
     with megengine_lite.load(model, prepared=tmp_path / "model.prepared") as prepared:
         np.testing.assert_allclose(prepared(X)[0], Y, rtol=1e-6)
+
+
+def test_values_in_other_files_come_along(run_json, tmp_path):
+    """A package and an encrypted file work alone, also away from what stood beside the model."""
+    place = tmp_path / "place"
+    place.mkdir()
+    weights = np.arange(1200, dtype=np.float32).reshape(4, 300)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    branch = helper.make_graph(
+        [helper.make_node("Add", ["y", "v"], ["z"])],
+        "b",
+        [],
+        [helper.make_tensor_value_info("z", F, None)],
+        [numpy_helper.from_array(weights[:1], "v")],
+    )
+    choice = helper.make_node("If", ["yes"], ["out"], then_branch=branch, else_branch=branch)
+    made = make(
+        [node, choice], [("x", F, [1, 4]), ("yes", TensorProto.BOOL, [])], [("out", F, [1, 300])], {"w": weights}
+    )
+    for name, tensor in (("w.bin", made.graph.initializer[0]), ("v.bin", branch_tensor(made))):
+        (place / name).write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=name)
+    (place / "model.onnx").write_bytes(made.SerializeToString())
+    run_json("pack", place / "model.onnx", tmp_path / "alone.lite")
+    run_json("encrypt", place / "model.onnx", tmp_path / "alone.enc", *KEY)
+    run_json("unpack", tmp_path / "alone.lite", tmp_path / "parts")
+    x = np.arange(4, dtype=np.float32).reshape(1, 4)
+    for path, method in (("alone.lite", ""), ("parts/model.onnx", ""), ("alone.enc", KEY[1])):
+        config = LiteConfig()
+        config.bare_model_cryption_name = method
+        (found,) = run(loaded(tmp_path / path, config), x=x, yes=np.array([1], np.uint8))
+        np.testing.assert_allclose(found, x @ weights + weights[:1], rtol=1e-6)
+
+
+def branch_tensor(model):
+    return model.graph.node[1].attribute[0].g.initializer[0]
+
+
+def test_a_model_of_onnx_is_unpacked_under_its_own_suffix(model, run_json, tmp_path):
+    run_json("pack", model, tmp_path / "model.lite")
+    run_json("unpack", tmp_path / "model.lite", tmp_path / "parts")
+    assert [p.name for p in (tmp_path / "parts").iterdir()] == [model.name]
