@@ -21,7 +21,8 @@
 * ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call
 * ``columns`` - batches of rows as tools for data hold them; ``random_values`` - values of inputs that nobody gave
 * ``notebooks``, ``progress_bars`` - what notebooks show of these objects; bars of the package tqdm
-* ``model_reports``, ``onnx_export`` - reports on networks, and models written as ONNX
+* ``model_reports``, ``onnx_export``, ``conversion`` - reports on networks; models written as ONNX, as files of
+  MegEngine's; ``comparison`` tells whether such a file computes what the model does
 
 The modules of the package itself (``network``, ``tensor`` ...) have the original's names and hold what programs import.
 """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megengine_lite._api.comparison import compare_output, described, run_here, tolerance
 from megengine_lite._api.loading import read_model, to_source
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.typed_errors import typed_errors
@@ -19,7 +20,7 @@ from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._records import field, record, replace
 from megengine_lite.base import version
-from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError, LiteValueError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -27,14 +28,9 @@ if TYPE_CHECKING:
     from megengine_lite._core.formats.onnx.messages import ModelProto, OperatorSetIdProto
     from megengine_lite._core.ir.graph import ModelGraph
     from megengine_lite._core.ir.known_shapes import KnownShapes, Shape
-    from megengine_lite._core.runtime.session import Session
 
 _LIMIT = 2**31 - 1
 """Bytes that an ONNX file can have."""
-
-# Largest difference, relative to the largest number of an output.
-_FLOAT, _HALF, _QUANTIZED = 1e-3, 2e-2, 1e-1
-_FEW_BYTES = 0.01
 
 
 @record(frozen=True, slots=True)
@@ -93,6 +89,11 @@ def exported(
         source = to_source(model)
         what = source if isinstance(source, str) else "model"
         loaded = read_model(source, config or LiteConfig())
+        if getattr(loaded, "container", "") == "onnx":
+            raise LiteValueError(
+                f"{what} is an ONNX model already; to change its container use unpack, decrypt or pack, and to make a "
+                "file of MegEngine's of it, write to a name that does not end in .onnx"
+            )
         options = ExportOptions(opset, custom_domain, ("megengine_lite", version))
         record, known = record_of(loaded.graph, static, options, what)
         chunks, data = write_model(record), None
@@ -277,15 +278,15 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
 
     session = Session(model)
     done = []
-    limit = _tolerance(known)
+    limit = tolerance({v.dtype for v in known.variables.values()})
     for sizes in known.sizes[:2]:
         inputs = _random_inputs(model, sizes)
         try:
-            _run_here(session, inputs)
+            run_here(session, inputs)
         except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
-            notes.append(f"not compared for inputs {_described(sizes)}, which the model does not take: {error}")
+            notes.append(f"not compared for inputs {described(sizes)}, which the model does not take: {error}")
             continue
         try:
             outputs = run(inputs)
@@ -293,7 +294,7 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
             # It divides no integer by 0, which is 0 here.
             inputs = {n: np.where(v == 0, v.dtype.type(1), v) if v.dtype.kind in "iu" else v for n, v in inputs.items()}
             try:
-                _run_here(session, inputs)
+                run_here(session, inputs)
                 outputs = run(inputs)
             except NOT_ABOUT_THE_MODEL:
                 raise
@@ -314,40 +315,10 @@ def _random_inputs(model: LoadedModel, sizes: Mapping[str, Shape]) -> dict[str, 
     }
 
 
-def _run_here(session: Session, inputs: Mapping[str, np.ndarray]) -> None:
-    for name, value in inputs.items():
-        session.set_array(name, value)
-    session.run()
-
-
 def _ordered_boxes(values: np.ndarray) -> np.ndarray:
     """Values that may be boxes in an order in which each ends behind its begin: ONNX takes others in another way."""
     return np.ascontiguousarray(np.sort(values, axis=-1)) if values.ndim in (2, 3) else values
 
 
-def _described(sizes: Mapping[str, Shape]) -> str:
-    return ", ".join(f"{name} {shape}" for name, shape in sizes.items())
-
-
-def _tolerance(known: KnownShapes) -> float:
-    types = {v.dtype for v in known.variables.values()}
-    if any(t.is_quantized for t in types):
-        return _QUANTIZED
-    return _HALF if any(t.is_float and t.itemsize == 2 for t in types) else _FLOAT
-
-
 def _compare_output(name: str, got: np.ndarray, want: np.ndarray, limit: float, sizes: Mapping[str, Shape]) -> None:
-    where = f"the output {name!r} of the exported model, for inputs {_described(sizes)},"
-    if got.shape != want.shape:
-        raise LiteError(f"{where} has the shape {got.shape}, here {want.shape}; please report this")
-    finite = np.isfinite(got.astype(np.float64)) & np.isfinite(want.astype(np.float64))
-    difference = np.abs(got.astype(np.float64) - want.astype(np.float64))[finite].max(initial=0)
-    scale = np.abs(want.astype(np.float64))[finite].max(initial=0)
-    # Bytes that are computed in floats and cut off may be one apart where a float is next to a whole number.
-    few = np.count_nonzero(got != want) <= _FEW_BYTES * got.size
-    if got.dtype in (np.uint8, np.int8) and few and difference <= 1:
-        return
-    if difference > limit * max(scale, 1e-30):
-        raise LiteError(
-            f"{where} differs by {difference:.3g} where the largest number is {scale:.3g}; please report this"
-        )
+    compare_output(f"the output {name!r} of the exported model, for inputs {described(sizes)},", got, want, limit)

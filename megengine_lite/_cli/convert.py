@@ -5,13 +5,14 @@ If the name OUT ends in .onnx, it is written as ONNX.
 An ONNX model is written as a file of MegEngine's if its operators have counterparts there; else all those that have
 none are listed. The sizes of its inputs are fixed in the file.
 
-An ONNX file is verified before it is written: checked by the package onnx, and run in ONNX Runtime on random inputs,
-whose outputs are compared with those that are computed here. What is not installed is left out, and said.
+A file is verified before it is written: it is run here on random inputs, and its outputs are compared with those of the
+model. An ONNX file is checked by the package onnx and run in ONNX Runtime. What is not installed is left out, and said.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megengine_lite._cli import keys, progress
@@ -47,6 +48,7 @@ def add(parser: ArgumentParser) -> None:
         help="from an ONNX model: the shape of an input, which is fixed in the file; 1 for what the model leaves open",
     )
     add_double_flag(parser)
+    add_switch(parser, "no-verify", "write the file without checking and running it")
     group = parser.add_argument_group("ONNX")
     group.add_argument(
         "--opset", type=positive, metavar="N", help=f"version of the standard's operators ({DEFAULT_OPSET})"
@@ -57,14 +59,15 @@ def add(parser: ArgumentParser) -> None:
         "custom-domain",
         "write operators that ONNX does not have in the domain megengine, which no other program knows",
     )
-    add_switch(group, "no-verify", "write the file without checking and running it")
     keys.add_decryption_flags(parser)
 
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the model; gives its size."""
     from megengine_lite import LiteConfig
-    from megengine_lite._api.loading import rewritten, to_source
+    from megengine_lite._api.conversion import converted
+    from megengine_lite._api.loading import to_source
+    from megengine_lite._core.system.files import check_other_file
 
     is_onnx = args.out.lower().endswith(_ONNX)
     _check_flags(args, is_onnx)
@@ -73,9 +76,20 @@ def execute(args: Namespace) -> dict[str, Any]:
     config.bare_model_cryption_name = args.decrypt or ""
     if is_onnx:
         return _export(args, config)
-    with progress.waiting("rewriting"):
-        chunks = rewritten(to_source(args.model), config, args.layout, _shapes(args), args.narrow_double)
-    return {"written": {args.out: write_file(args.out, chunks, args.model)}}
+    check_other_file(args.out, args.model)
+    with progress.waiting("converting"):
+        result = converted(
+            to_source(args.model), config, args.layout, _shapes(args), args.narrow_double, verify=not args.no_verify
+        )
+    return {
+        "written": {args.out: write_file(args.out, result.chunks, args.model)},
+        "compared": _listed(result.compared),
+        "notes": result.notes,
+    }
+
+
+def _listed(compared: Sequence[Mapping[str, Sequence[int]]]) -> list[dict[str, list[int]]]:
+    return [{name: list(shape) for name, shape in sizes.items()} for sizes in compared]
 
 
 def _shapes(args: Namespace) -> dict[str, tuple[int, ...]]:
@@ -97,7 +111,7 @@ def _check_flags(args: Namespace, is_onnx: bool) -> None:
         raise UsageError("--shape is for files of MegEngine's that are made of ONNX models")
     if is_onnx and args.narrow_double:
         raise UsageError("--narrow-double is for files of MegEngine's that are made of ONNX models")
-    given = [f for f in ("opset", "static", "custom_domain", "no_verify") if getattr(args, f)]
+    given = [f for f in ("opset", "static", "custom_domain") if getattr(args, f)]
     if given and not is_onnx:
         raise UsageError(f"--{given[0].replace('_', '-')} is for ONNX models; name the file OUT.onnx")
 
@@ -125,22 +139,22 @@ def _export(args: Namespace, config: Any) -> dict[str, Any]:
         "written": {p: write_file(p, chunks, args.model) for p, chunks in result.files(args.out).items()},
         "free_dimensions": free,
         "checked": result.checked,
-        "compared": [{name: list(shape) for name, shape in sizes.items()} for sizes in result.compared],
+        "compared": _listed(result.compared),
         "notes": ["not verified"] if args.no_verify else result.notes,
     }
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints the size of the file, and for ONNX what may change and what was verified."""
+    """Prints the size of the file and what was verified, and for ONNX what may change."""
     show_written(result)
-    if "checked" not in result:
-        return
-    free = result["free_dimensions"]
-    print("may change: " + (", ".join(f"{name} ({' '.join(axes)})" for name, axes in free.items()) or "nothing"))
-    if result["checked"]:
-        print("checked by onnx")
+    is_onnx = "checked" in result
+    if is_onnx:
+        free = result["free_dimensions"]
+        print("may change: " + (", ".join(f"{name} ({' '.join(axes)})" for name, axes in free.items()) or "nothing"))
+        if result["checked"]:
+            print("checked by onnx")
     for sizes in result["compared"]:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in sizes.items())
-        print(f"ONNX Runtime computes the same outputs for {shapes}")
+        print(f"{'ONNX Runtime' if is_onnx else 'the file'} computes the same outputs for {shapes or 'no inputs'}")
     for note in result["notes"]:
         print(note)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from threading import Lock, RLock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from weakref import WeakValueDictionary, ref
 
@@ -453,10 +454,12 @@ class _Graph(Generic[NodeT, VarT]):
 class ModelGraph(_Graph[AnyNode, AnyVar]):
     """The graph of a model: as its file has it, or rewritten for another file.
 
-    ``declared`` has the shapes of inputs in a format whose models depend on them.
+    ``declared`` has the shapes of inputs in a format whose models depend on them. ``operators_in_file`` says which
+    operator of the file a node was made for, by the node's name, where the file has others than the graph.
     """
 
     declared: tuple[DeclaredShape, ...] = ()
+    operators_in_file: Mapping[str, str] = MappingProxyType({})
 
     def replace_uses(self, replaced: Mapping[AnyVar, AnyVar]) -> None:
         """Replaces variables: nodes and graph outputs that read a key now read its value. No value may be a key."""

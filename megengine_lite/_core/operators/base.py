@@ -54,6 +54,12 @@ class Operator:
         It means the same in float16 and float32, so float16 may be computed in float32.
     moves_elements
         Its outputs are elements of the first input in another order or shape, nothing else.
+    elements_of
+        The inputs whose elements its outputs consist of; None if it computes.
+    gives_positions
+        Its integers are positions in the first input.
+    of_shapes
+        Its results follow from the shapes of its inputs and from numbers that are known before the data.
     keeps_order
         Of those that move elements: the elements keep their order; only the shape changes.
     repeats_elements
@@ -78,6 +84,9 @@ class Operator:
     folds: ClassVar[bool] = True
     runs_in_float32: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
+    elements_of: ClassVar[slice | None] = None
+    gives_positions: ClassVar[bool] = False
+    of_shapes: ClassVar[bool] = False
     keeps_order: ClassVar[bool] = False
     repeats_elements: ClassVar[bool] = False
     becomes: ClassVar[str] = ""

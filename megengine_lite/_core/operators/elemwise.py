@@ -111,6 +111,7 @@ class Where(Operator):
     """Elements of x where the mask is set, of y elsewhere; inputs mask (Bool), x, y."""
 
     name = "Where"
+    elements_of = slice(1, 3)
     param = params.Empty
     in_files = InFiles(released=False)
     sample_inputs = (MASK, MATRIX, MATRIX)

@@ -175,6 +175,7 @@ class IndexingMultiAxisVec(_Take):
     """Elements selected by index tensors."""
 
     name = "IndexingMultiAxisVec"
+    elements_of = slice(1)
     family = Vectors()
     in_original = InOriginal(mentioned_inputs=1)
     sample_inputs = (IMAGE,)

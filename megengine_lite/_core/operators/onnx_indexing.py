@@ -59,6 +59,7 @@ class GatherElements(_IndexedElements):
     """Elements at an index along an axis; inputs data, index."""
 
     name = "GatherElements"
+    elements_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -135,6 +136,7 @@ class GatherND(Operator):
     """Slices of the data at tuples of indexes, which stand along the last axis; inputs data, index."""
 
     name = "GatherND"
+    elements_of = slice(1)
     in_files = None
     element_types = "floats, integers, bool, quantized"
 

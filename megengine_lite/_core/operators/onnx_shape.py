@@ -30,6 +30,7 @@ class TargetShape(Operator):
     """The shape that data get, as int32, which is known before they are; inputs data, numbers."""
 
     name = "TargetShape"
+    of_shapes = True
     in_files = None
     value_inputs = (1,)
     element_types = "floats, integers, bool, quantized"
@@ -79,6 +80,7 @@ class OnnxPad(Operator):
     """
 
     name = "OnnxPad"
+    elements_of = slice(0, 3, 2)
     in_files = None
     value_inputs = (1,)
     element_types = "floats, integers, bool"
@@ -163,6 +165,7 @@ class Tile(Operator):
     """The data repeated along each axis; inputs data, numbers."""
 
     name = "Tile"
+    elements_of = slice(1)
     in_files = None
     value_inputs = (1,)
     repeats_elements = True

@@ -51,6 +51,7 @@ class SamePadding(Operator):
     """The numbers to pad data with, as int32: those in front of each axis, then those behind; known before the data."""
 
     name = "SamePadding"
+    of_shapes = True
     in_files = None
     element_types = "floats, integers"
 

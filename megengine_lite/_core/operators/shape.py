@@ -226,6 +226,7 @@ class Concat(Operator):
     """Tensors joined along an axis."""
 
     name = "Concat"
+    elements_of = slice(None)
     param = params.Axis
     in_original = InOriginal(has_workspace=False, predicts_results=True)
     runs_in_float32 = True

@@ -13,7 +13,8 @@ belongs to the weights.
 ``shaped``           the model's graph with the shapes that the file's inputs lead to
 ``fold_convolution`` batch norm, scale, bias and activation go into the convolution before them
 ``blocked``          convolutions and what lies between them work on blocks of 4 or 8 channels
-``for_original``     graphs of other formats in operators that files of MegEngine's can hold
+``for_original``     graphs of other formats in operators that files of MegEngine's can hold; ``counterparts`` has what
+                     stands for operators that these lack
 ===================  ================================================================================================
 
 Start with :func:`transform`, which runs them.

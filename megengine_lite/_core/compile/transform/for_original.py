@@ -1,55 +1,47 @@
 """Rewrites the graph of another format with what files of MegEngine's can say.
 
 The sizes of the inputs are fixed to those of the graph: what is computed from shapes becomes constants, since ONNX
-computes it in 64 bits, which the files do not have.
+computes it in 64 bits, which the files do not have. ``counterparts`` has what stands for operators that files lack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
-from megengine_lite._core.compile.expand import expanded
+from megengine_lite._core.compile.expand import all_nodes, expanded
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.compile.passes.simplify import passes_through
-from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.compile.transform.counterparts import find
+from megengine_lite._core.compile.transform.counterparts.integer_ranges import IntegerRanges, fits_int32
+from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
+from megengine_lite._core.compile.transform.counterparts.table import NotWritten
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, UINT8, DType, DTypeCode
+from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import (
-    NOT_NUMBERED,
     AnyNode,
     AnyVar,
-    Constant,
     ConstantPool,
+    DynamicNode,
+    DynamicSpec,
     ModelGraph,
     Node,
     TensorSpec,
     Var,
 )
-from megengine_lite._core.ir.onnx_params import OnnxPad, OnnxReduce
-from megengine_lite._core.ir.onnx_reduction import OnnxReduction
-from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem, PaddingMode, ReduceMode
-from megengine_lite._core.ir.params.elemwise import OF_OTHER_FORMATS
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
 
-_IN_FILES = {
-    ElemwiseMode.NAN_RELU: ElemwiseMode.RELU,
-    ElemwiseMode.NAN_MAX: ElemwiseMode.MAX,
-    ElemwiseMode.NAN_MIN: ElemwiseMode.MIN,
-    ElemwiseMode.NAN_SIGN: ElemwiseMode.SIGN,
-}
-"""Modes that differ for NaN only, and those that files have in their place."""
-_REDUCTIONS = {OnnxReduction.MAX: ReduceMode.MAX, OnnxReduction.MIN: ReduceMode.MIN}
-"""These differ for NaN, and for nothing but infinities."""
-_PADDING = {"constant": PaddingMode.CONSTANT, "edge": PaddingMode.REPLICATE, "reflect": PaddingMode.REFLECT}
-_LAST = max(code for code in DTypeCode if code < DTypeCode.INT64)
+_BFLOAT16 = DType(DTypeCode.BFLOAT16)
+_MOST_DIMENSIONS = 6
+"""Of inputs and outputs in the original; between them there may be 7."""
+_ON_DATA = "the shape of its results depends on data"
 
 
 def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, ...]]) -> ModelGraph:
     """A graph that computes the same for inputs of certain sizes, with operators that files have.
 
-    Inputs without a name in ``shapes`` have their sizes in the graph.
+    Inputs without a name in ``shapes`` have their sizes in the graph. Truth values of inputs and outputs are bytes,
+    since the original has no tensors of them.
 
     Raises
     ------
@@ -57,188 +49,272 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
         Some nodes have no counterpart; all of them are listed.
     """
     known: dict[AnyVar, TensorSpec] = {v: TensorSpec(shapes.get(v.name, v.shape), v.dtype) for v in source.inputs}
-    stage = _whole_stage(source, known, what)
-    missing: dict[str, None] = {}
-    nodes: list[AnyNode] = []
-    instead: dict[AnyVar, Var] = {}
-    for node in stage.graph.nodes:
-        node.inputs = [instead.get(v, v) for v in node.inputs]
-        # The original drops broadcasts to the same shape while it loads them, and then misses them.
-        if isinstance(node, Node) and node.outputs[0] not in stage.graph.outputs and passes_through(node):
-            instead[node.outputs[0]] = node.inputs[0]
-            continue
-        parts = _counterpart(node)
-        reason = next(filter(None, map(_reason, parts)), "")
-        if reason:
-            missing[f"{node.op} {brief(node.name)} ({reason})"] = None
-        nodes += [_with_limits(part) if part.op == "Subtensor" else _written(part) for part in parts]
-    if missing:
+    stage, problems = _known_part(source, known)
+    writer = _FileWriter(source, stage, known)
+    graph, more = writer.graph()
+    listing = _Listing(source)
+    for node, reason in [*problems, *more]:
+        listing.add(node, reason)
+    for thing, variables, names in (
+        ("input", graph.inputs, [v.name for v in graph.inputs]),
+        ("output", graph.outputs, graph.output_names),
+    ):
+        for var, name in zip(variables, names, strict=True):
+            if len(shape_of(var)) > _MOST_DIMENSIONS:
+                listing.lines[name, thing] = (
+                    f"{thing} {brief(name)} (the original has none of {len(shape_of(var))} dimensions)"
+                )
+    if listing.lines:
         raise UnsupportedOperatorError(
-            f"{what}: files of MegEngine's have no counterpart of these nodes: {listed(missing)}"
+            f"{what}: files of MegEngine's have no counterpart of these nodes: {listed(listing.lines.values())}"
         )
-    made = {original: copy for copy, original in stage.original.items()}
-    inputs = [made.get(v, Var(v.id, v.name, known[v])) for v in source.inputs]
-    outputs = [made.get(v, v) for v in source.outputs]
-    return ModelGraph(nodes, [v for v in inputs if isinstance(v, Var)], outputs, list(source.output_names))
+    return graph
 
 
-def _whole_stage(source: ModelGraph, known: Mapping[AnyVar, TensorSpec], what: str) -> Stage:
-    """The graph with all shapes known, and what follows from them constant."""
+class _Listing:
+    """The nodes of the model that cannot be written, each once, with the names that they have there."""
+
+    def __init__(self, source: ModelGraph):
+        self._operators = source.operators_in_file
+        self._inputs = {v.name for v in source.inputs}
+        self.lines: dict[tuple[str, str], str] = {}
+
+    def add(self, node: AnyNode, reason: str) -> None:
+        other = "input" if node.name in self._inputs else node.op or "output"
+        op = self._operators.get(node.name, other)
+        self.lines.setdefault((node.name, ""), f"{op} {brief(node.name)} ({reason})")
+
+
+# ---- what is known before the model runs ----------------------------------------------------------------------------
+
+
+def _known_part(source: ModelGraph, known: Mapping[AnyVar, TensorSpec]) -> tuple[Stage, list[tuple[AnyNode, str]]]:
+    """The graph with all shapes known, and what follows from them constant; and what depends on data.
+
+    Nodes that read what depends on data are left out. They are told only if files would not have them otherwise.
+    """
     graph = source
+    problems: list[tuple[AnyNode, str]] = []
     while True:
+        end, culprits = 0, []
         try:
             stage = infer_stage(graph, 0, known, ConstantPool())
         except NeedsExpansion as need:
             graph = expanded(graph, 0, need.specs)
             continue
         except (NeedsRounds, NeedsValue):
-            end = 0
+            pass
         else:
             end = stage.next_node
-            if end == len(graph.nodes):
-                return stage
-        node = graph.nodes[end]
-        raise UnsupportedOperatorError(
-            f"{what}: files of MegEngine's cannot have what depends on data from {node.op} {brief(node.name)} on"
-        )
+            made = {
+                stage.original.get(v, v) for n in stage.graph.nodes if isinstance(n, DynamicNode) for v in n.outputs
+            }
+            culprits = [node for node in graph.nodes[:end] if not made.isdisjoint(node.outputs)]
+            if end == len(graph.nodes) and not culprits:
+                return stage, problems
+            if end < len(graph.nodes) and isinstance(graph.nodes[end].params, Subgraphs):
+                specs = _specs_of(stage, graph, end, known)
+                if specs is not None:
+                    graph = expanded(graph, end, specs)
+                    continue
+        for node in culprits or [graph.nodes[end]]:
+            problems.append((node, _reason_of(node)))
+            graph, others = _without(graph, node)
+            problems += others
 
 
-def _counterpart(node: AnyNode) -> list[AnyNode]:
-    """Nodes of files that mean the same; the node itself if there are none, or if it is one."""
-    p, data, out = node.params, node.inputs[0].spec if node.inputs else None, node.outputs[0]
-    if node.op == "Where":
-        return _choice(node)
-    if not isinstance(data, TensorSpec) or data.dtype not in (FLOAT32, INT32) or not data.size:
-        return [node]
-    if isinstance(p, OnnxReduce) and p.mode in _REDUCTIONS and p.axes:
-        return _reductions(node, data, _REDUCTIONS[p.mode], p.axes)
-    if isinstance(p, params.GroupNorm | params.BN) and len(data.shape) != 4:
-        return _as_images(node, data, result=node.outputs[0 if isinstance(p, params.GroupNorm) else -1])
-    if isinstance(p, OnnxPad) and p.mode in _PADDING and data.dtype == FLOAT32:
-        known = [v.const.array.reshape(-1) for v in node.inputs[1:] if v.const is not None]
-        rank = len(data.shape)
-        if len(known) < 2 or known[1].size != 1 or known[0].size != 2 * rank or known[0].min() < 0:
-            return [node]
-        widths, value = [int(n) for n in known[0]], float(known[1][0])
-        offsets = {f"front_offset_dim{k}": widths[k] for k in range(rank)}
-        offsets |= {f"back_offset_dim{k}": widths[rank + k] for k in range(rank)}
-        parameters = params.Padding(padding_val=value, padding_mode=_PADDING[p.mode], **offsets)
-        return [AnyNode("Padding", parameters, node.inputs[:1], [out], node.name)]
-    return [node]
+def _specs_of(
+    stage: Stage, graph: ModelGraph, end: int, known: Mapping[AnyVar, TensorSpec]
+) -> Sequence[TensorSpec] | None:
+    """What is known of the inputs of a node that stands for a graph, if that is enough to put the graph there."""
+    before = ModelGraph(graph.nodes[:end], graph.inputs, list(graph.nodes[end].inputs), [])
+    part = infer_stage(before, 0, known, ConstantPool())
+    made = {original: copy for copy, original in part.original.items()}
+    specs: dict[AnyVar, TensorSpec] = {**known}
+    for var in graph.nodes[end].inputs:
+        copy = made.get(var)
+        if copy is not None and isinstance(copy.spec, TensorSpec):
+            specs[var] = (
+                copy.spec if copy.const is None else TensorSpec(copy.spec.shape, copy.spec.dtype, copy.const.array)
+            )
+        elif var.const is None and var not in specs:
+            return None
+    try:
+        infer_stage(graph, end, specs, ConstantPool())
+    except NeedsExpansion as need:
+        return need.specs
+    except (NeedsRounds, NeedsValue):
+        return None
+    return None
 
 
-def _choice(node: AnyNode) -> list[AnyNode]:
-    """Elements by a mask, as a sum of both with zeros in place of the others: releases until 1.13 have no Where."""
-    mask, x, y = node.inputs
-    out = node.outputs[0]
-    if not isinstance(mask.spec, TensorSpec) or not isinstance(out.spec, TensorSpec):
-        return [node]
-    dtype = out.spec.dtype
-    if dtype not in (FLOAT32, INT32):
-        return [node]
-    zero, one = (_constant(np.full(1, number, dtype.storage), dtype) for number in (0, 1))
-    number = Var(out.id, "", TensorSpec(mask.spec.shape, dtype))  # the writer numbers variables anew
-    first, second = Var(out.id, "", out.spec), Var(out.id, "", out.spec)
-    if_at_most, add = params.Elemwise(mode=ElemwiseMode.COND_LEQ_MOV), params.Elemwise(mode=ElemwiseMode.ADD)
-    return [
-        AnyNode("TypeCvt", params.DTypeTable(dtype=dtype), [mask], [number], node.name, output_dtype=dtype),
-        AnyNode("Elemwise", if_at_most, [one, number, x], [first], node.name),
-        AnyNode("Elemwise", if_at_most, [number, zero, y], [second], node.name),
-        AnyNode("Elemwise", add, [first, second], [out], node.name),
-    ]
+def _reason_of(node: AnyNode) -> str:
+    if not isinstance(node.params, Subgraphs):
+        return _MISSING if _is_missing(node) else _ON_DATA
+    return "whether and how often its graph is computed depends on data"
 
 
-def _reductions(node: AnyNode, data: TensorSpec, mode: ReduceMode, axes: Sequence[int]) -> list[AnyNode]:
-    """One axis after the other."""
-    made: list[AnyNode] = []
-    source, shape = node.inputs[0], list(data.shape)
-    for k, axis in enumerate(axes):
-        shape[axis] = 1
-        last = k == len(axes) - 1
-        out = node.outputs[0]
-        if not last:  # the writer numbers variables anew
-            out = Var(out.id, "", TensorSpec(tuple(shape), data.dtype))
-        made.append(AnyNode("Reduce", params.Reduce(mode=mode, axis=axis), [source], [out], node.name))
-        source = out
-    return made
+def _without(graph: ModelGraph, node: AnyNode) -> tuple[ModelGraph, list[tuple[AnyNode, str]]]:
+    """The graph without a node and all that read what it makes; of these, those that files have not either."""
+    gone, kept, problems = set(node.outputs), [], []
+    for other in graph.nodes:
+        if other is node:
+            problems += [(n, _MISSING) for n in _inside(other) if _is_missing(n)]
+        elif gone.isdisjoint(other.inputs):
+            kept.append(other)
+        else:
+            gone.update(other.outputs)
+            problems += [(n, _MISSING) for n in (other, *_inside(other)) if _is_missing(n)]
+    pairs = [(v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True) if v not in gone]
+    return ModelGraph(kept, graph.inputs, [v for v, _ in pairs], [n for _, n in pairs]), problems
 
 
-def _as_images(node: AnyNode, data: TensorSpec, result: AnyVar) -> list[AnyNode]:
-    """A normalization of channels or of groups of them: the original asks for four dimensions."""
-    size = int(np.prod(data.shape[2:], dtype=np.int64))
-    images = TensorSpec((*data.shape[:2], size, 1), data.dtype)
-    given, found = Var(result.id, "", images), Var(result.id, "", images)  # the writer numbers variables anew
-    made, others = [_reshape(node.inputs[0], given, images.shape, node.name)], []
-    for var in node.inputs[1:]:
-        numbers = var
-        if isinstance(var.spec, TensorSpec) and len(var.spec.shape) == len(data.shape):  # one for each channel
-            numbers = Var(result.id, "", TensorSpec((1, data.shape[1], 1, 1), var.spec.dtype))
-            made.append(_reshape(var, numbers, numbers.shape, node.name))
-        others.append(numbers)
-    outputs = [found if v is result else v for v in node.outputs]
-    return [
-        *made,
-        AnyNode(node.op, node.params, [given, *others], outputs, node.name),
-        _reshape(found, result, data.shape, node.name),
-    ]
+_MISSING = "there is no such operator"
+_EMPTY = "the original has no constants without elements"
 
 
-def _reshape(source: AnyVar, result: AnyVar, shape: Sequence[int], name: str) -> AnyNode:
-    target = _constant(np.array(shape, np.int32), INT32)
-    return AnyNode("Reshape", params.OptionalAxisV1(), [source, target], [result], name)
+def _inside(node: AnyNode) -> Iterator[AnyNode]:
+    if isinstance(node.params, Subgraphs):
+        for inner in node.params.known_graphs():
+            yield from all_nodes(inner)
 
 
-def _constant(array: np.ndarray, dtype: DType) -> Var:
-    return Var(NOT_NUMBERED, "", TensorSpec(array.shape, dtype), Constant(array, object()))
+def _is_missing(node: AnyNode) -> bool:
+    """Whether files lack a node whatever its shapes are."""
+    return operator_of(node.op).in_files is None and find(node.op) is None and not operator_of(node.op).of_shapes
 
 
-def _reason(node: AnyNode) -> str:
-    """Why a node cannot be written; empty if it can."""
-    in_files = operator_of(node.op).in_files
-    if in_files is None:
-        return "there is no such operator"
-    if not in_files.released:
-        return "no release of the original knows it"
-    if isinstance(node.params, params.Elemwise) and node.params.mode in OF_OTHER_FORMATS - _IN_FILES.keys():
-        return f"there is no function {ElemwiseMode(node.params.mode).name}"
-    for var in (*node.inputs, *node.outputs):
-        dtype: DType | None = None if var.spec is None else var.spec.dtype
-        if dtype is not None and dtype.code > _LAST:
-            return f"there are no elements of {dtype}"
-    return ""
+# ---- nodes ----------------------------------------------------------------------------------------------------------
 
 
-def _with_limits(node: AnyNode) -> AnyNode:
-    """A slice whose limits lie inside of the data, as the original asks for; those of ONNX may be anywhere."""
-    data = node.inputs[0].spec
-    numbers = iter(node.inputs[1:])
-    items, inputs = [], [node.inputs[0]]
-    for item in node.params.items:
-        given = [next(numbers) if flag else None for flag in (item.begin, item.end, item.step, item.idx)]
-        known = [None if v is None or v.const is None else int(v.const.array.reshape(-1)[0]) for v in given]
-        limits = zip(given[:3], known, strict=False)
-        if item.idx or not isinstance(data, TensorSpec) or any(v is not None and n is None for v, n in limits):
-            items.append(item)
-            inputs += [v for v in given if v is not None]
-            continue
-        begin, end, step = slice(*known[:3]).indices(data.shape[item.axis])
-        has_end = end >= 0  # a step back to the first element has no end
-        items.append(IndexDescMaskItem(item.axis, True, has_end, True, False))
-        inputs += [_number(n) for n, flag in ((begin, True), (end, has_end), (step, True)) if flag]
-    return AnyNode(node.op, node.params.replace(items=tuple(items)), inputs, node.outputs, node.name)
+class _FileWriter:
+    """Writes the nodes of a stage, one after the other."""
 
+    def __init__(self, source: ModelGraph, stage: Stage, known: Mapping[AnyVar, TensorSpec]):
+        self.source, self.stage = source, stage
+        self.pieces = Pieces()
+        self.ranges = IntegerRanges()
+        self.made: dict[AnyVar, AnyVar] = {}
+        self.missing: dict[AnyNode, tuple[AnyNode, str]] = {}  # by what stands in its place
+        self.inputs: list[Var] = []
+        self.given: dict[AnyVar, AnyVar] = {}
+        copies = {original: copy for copy, original in stage.original.items()}
+        for var in source.inputs:
+            copy = copies.get(var, var)
+            spec = known[var]
+            given = Var(var.id, var.name, TensorSpec(spec.shape, UINT8 if spec.dtype == BOOL else spec.dtype))
+            self.inputs.append(given)
+            self.pieces.name = var.name
+            self.given[var] = given
+            self.made[copy] = self.made[var] = self.pieces.converted(given, spec.dtype)
 
-def _number(n: int) -> Var:
-    array = np.array([n], np.int32)
-    return Var(NOT_NUMBERED, "", TensorSpec(array.shape, INT32), Constant(array, object()))
+    def graph(self) -> tuple[ModelGraph, list[tuple[AnyNode, str]]]:
+        """The graph that is written, and the nodes that cannot be, of those that an output needs."""
+        for node in self.stage.graph.nodes:
+            self._add(node)
+        copies = {original: copy for copy, original in self.stage.original.items()}
+        outputs: list[AnyVar] = []
+        names = []
+        for var, name in zip(self.source.outputs, self.source.output_names, strict=True):
+            copy = copies.get(var, var)
+            if copy not in self.made and copy.const is None:
+                continue  # it depends on data, which is told already
+            self.pieces.name = name
+            names.append(name)
+            try:
+                outputs.append(self._output(copy))
+            except NotWritten as reason:
+                outputs += self._stand_in(AnyNode("", None, [], [copy], name), str(reason))
+        graph = ModelGraph(self.pieces.nodes, self.inputs, outputs, names)
+        graph.remove_dead()
+        return graph, [self.missing[node] for node in graph.nodes if node in self.missing]
 
+    def _output(self, var: AnyVar) -> AnyVar:
+        found = self._standing(var)
+        if found.const is not None and 0 in shape_of(found):
+            raise NotWritten(_EMPTY)
+        return self.pieces.converted(found, UINT8) if dtype_of(found) == BOOL else found
 
-def _written(node: AnyNode) -> AnyNode:
-    """A node with the parameters that files have."""
-    p = node.params
-    if isinstance(p, params.Elemwise) and p.mode in _IN_FILES:
-        p = params.Elemwise(mode=_IN_FILES[ElemwiseMode(p.mode)])
-    dtype, spec = node.output_dtype, node.outputs[0].spec
-    if node.op == "ElemwiseMultiType" and dtype is None and spec is not None:
-        dtype = spec.dtype  # the original asks for it, also where it follows from the mode
-    return AnyNode(node.op, p, node.inputs, node.outputs, node.name, dtype, node.payload)
+    def _standing(self, var: AnyVar) -> AnyVar:
+        """What is read in the file in place of a variable of the model."""
+        found = self.made.get(var)
+        if found is not None:
+            return found
+        if var.const is not None and dtype_of(var).is_wide:
+            if dtype_of(var).storage.kind == "f":
+                raise NotWritten("there are no elements of float64")
+            self._check_range(var)
+            found = self.made[var] = self.pieces.constant(var.const.array, INT32)
+            return found
+        return var
+
+    def _check_range(self, var: AnyVar) -> None:
+        low, high = self.ranges.of(var)
+        if not fits_int32((low, high)):
+            raise NotWritten(f"its numbers, elements of {dtype_of(var)}, may need more than 32 bits")
+
+    def _add(self, node: AnyNode) -> None:
+        self.ranges.add(node)
+        pieces = self.pieces
+        pieces.name = node.name
+        begin = len(pieces.nodes)
+        try:
+            inputs = [v for v in map(self._standing, node.inputs) if isinstance(v, Var)]
+            results = [v for v in node.outputs if isinstance(v, Var)]  # all: what depends on data is not there
+            # The original drops broadcasts to the same shape while it loads them, and then misses them.
+            if isinstance(node, Node) and passes_through(node):
+                self.made[node.outputs[0]] = inputs[0]
+                return
+            self._check_types(node)
+            copy = Node(node.op, node.params, inputs, results, node.name, node.output_dtype, node.payload)
+            write = find(node.op)
+            written = self._as_it_is(copy) if write is None else write(pieces, copy)
+            made = [written] if isinstance(written, AnyVar) else list(written)
+            if any(v.const is not None and 0 in shape_of(v) for n in pieces.nodes[begin:] for v in n.inputs):
+                raise NotWritten(_EMPTY)
+        except NotWritten as reason:
+            del pieces.nodes[begin:]
+            made = self._stand_in(node, str(reason))
+        self.made.update(zip(node.outputs, made, strict=True))
+
+    def _check_types(self, node: AnyNode) -> None:
+        for var in node.outputs:
+            dtype = dtype_of(var)
+            if dtype.is_wide and dtype.storage.kind == "f":
+                raise NotWritten("there are no elements of float64")
+            if dtype.is_wide and var.const is None:
+                self._check_range(var)
+
+    def _as_it_is(self, node: AnyNode) -> list[Var]:
+        """The node itself, which files have."""
+        in_files = operator_of(node.op).in_files
+        if in_files is None:
+            raise NotWritten(_MISSING)
+        if not in_files.released:
+            raise NotWritten("no release of the original knows it")
+        pieces, inputs = self.pieces, node.inputs
+        # The original has no products of bfloat16.
+        rounds = not operator_of(node.op).moves_elements and any(dtype_of(v) == _BFLOAT16 for v in inputs)
+        if rounds:
+            inputs = [pieces.converted(v, FLOAT32) if dtype_of(v) == _BFLOAT16 else v for v in inputs]
+        found = pieces.results(node.op, node.params, inputs, len(node.outputs), node.output_dtype)
+        pieces.nodes[-1].payload = node.payload
+        if not rounds:
+            return found
+        return [pieces.converted(v, dtype_of(old)) for v, old in zip(found, node.outputs, strict=True)]
+
+    def _stand_in(self, node: AnyNode, reason: str) -> list[Var]:
+        """Variables for the results of a node that is not written, so that all such nodes are found."""
+        made = []
+        for var in node.outputs:
+            spec = var.spec
+            dtype = FLOAT32 if spec is None else spec.dtype
+            if dtype.is_wide or dtype.is_quantized:
+                dtype = FLOAT32 if dtype.is_quantized or dtype.storage.kind == "f" else INT32
+            shape = () if spec is None or isinstance(spec, DynamicSpec) else spec.shape
+            made.append(Var(0, "", TensorSpec(shape, dtype)))
+        inputs = [self.made.get(v, v) for v in node.inputs]
+        stand_in = AnyNode(node.op, node.params, inputs, made, node.name)
+        self.missing[stand_in] = (node, reason)
+        self.pieces.nodes.append(stand_in)
+        return made

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
 from megengine_lite._core.formats.stored_values import FileConstant, TensorRecord, bytes_of
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import INT32, DTypeCode
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, ModelGraph, Var
 from megengine_lite._core.ir.params import Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
@@ -12,6 +14,8 @@ from megengine_lite._records import replace
 
 # What holds new constants. Only the first kind can say where a tensor is cut or how it is shaped.
 _IMMUTABLE, _WEIGHTS = "ImmutableTensor", "MultipleDeviceTensorHolder"
+_DEPENDENT = "VirtualDep"
+"""Gives its first input, and depends on all."""
 
 
 def to_record(graph: ModelGraph, source: ModelRecord) -> ModelRecord:
@@ -30,7 +34,10 @@ def to_record(graph: ModelGraph, source: ModelRecord) -> ModelRecord:
 def new_record(graph: ModelGraph) -> ModelRecord:
     """The record of a graph that no file of this format has been read for.
 
-    The original knows outputs by the names of their variables; no other variable may have one of these.
+    The original knows outputs by the names of their variables; no other variable may have one of these. When it
+    optimizes a graph it makes one variable of two that are computed alike, and of one that is the same as another. So
+    each output is a variable of its own there: one that depends on a number that no other output depends on. Only one
+    output alone that is computed needs none.
     """
     source = ModelRecord("v2", 0)
     for v in graph.inputs:
@@ -40,9 +47,26 @@ def new_record(graph: ModelGraph) -> ModelRecord:
             OperatorRecord(INPUT, INPUT, "", params, params.code, (), (v.id,), [v.name], None, [tensor], ())
         )
     record = to_record(graph, source)
-    wanted = {v: name for v, name in reversed(record.outputs) if name}  # the first name of a variable
+    computed = {v for operator in record.operators if operator.inputs for v in operator.outputs}
+    if len(record.outputs) > 1 or not computed.issuperset(v for v, _ in record.outputs):
+        record = _with_own_outputs(record)
+    wanted = {v: name for v, name in record.outputs if name}
     others = {v: name for v, name in record.variable_names.items() if name not in wanted.values()}
     return replace(record, variable_names=others | wanted)
+
+
+def _with_own_outputs(record: ModelRecord) -> ModelRecord:
+    """The record with a variable of its own for each output."""
+    operators, outputs = list(record.operators), []
+    following = 1 + max((v for operator in operators for v in operator.outputs), default=-1)
+    for k, (source, name) in enumerate(record.outputs):
+        number, result = following + 2 * k, following + 2 * k + 1
+        tensor = TensorRecord("", (1,), INT32, bytes_of(np.array([k], np.int32)))
+        operators.append(OperatorRecord(_IMMUTABLE, _IMMUTABLE, "", None, 0, (), (number,), [""], None, [tensor], ()))
+        inputs = (source, number)
+        operators.append(OperatorRecord(_DEPENDENT, _DEPENDENT, name, None, 0, inputs, (result,), [name], None, [], ()))
+        outputs.append((result, name))
+    return replace(record, operators=operators, outputs=outputs)
 
 
 class _Recorder:

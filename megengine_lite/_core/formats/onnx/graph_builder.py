@@ -70,6 +70,8 @@ class GraphBuilder:
         In an order in which they can be computed.
     label
         Name that nodes get, until it is changed.
+    operators
+        The names of operators in the file, by the label of the node.
     sizes
         Dimensions that are known although the shape is not, by variable and axis.
     ids
@@ -77,9 +79,10 @@ class GraphBuilder:
         are derived from weights are found by them.
     """
 
-    def __init__(self, ids: Iterator[int] | None = None) -> None:
+    def __init__(self, ids: Iterator[int] | None = None, operators: dict[str, str] | None = None) -> None:
         self.nodes: list[AnyNode] = []
         self.label = ""
+        self.operators: dict[str, str] = {} if operators is None else operators
         self.ids = count() if ids is None else ids
         self.sizes: dict[tuple[AnyVar, int], int] = {}
         self._inference = Inference()

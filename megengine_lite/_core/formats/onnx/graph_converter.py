@@ -71,6 +71,8 @@ class GraphConverter(ControlFlow):
         Compute doubles as float32.
     result_names
         Takes the names of the results of the model's own nodes.
+    operators
+        Where the names of operators in the file are kept, by the label of the node.
 
     Attributes
     ----------
@@ -91,12 +93,13 @@ class GraphConverter(ControlFlow):
         ids: Iterator[int] | None = None,
         narrow_double: bool = False,
         result_names: ResultNames | None = None,
+        operators: dict[str, str] | None = None,
     ):
         self._record = record
         self._files = files
         self._what = what
         self._stored = {} if stored is None else stored
-        self.builder = GraphBuilder(ids)
+        self.builder = GraphBuilder(ids, operators)
         self.narrowing = Narrowing(self.builder, narrow_double)
         self._n_waiting = 0  # nodes among the missing that can be converted once shapes are known
         self._n_nodes = 0
@@ -125,8 +128,9 @@ class GraphConverter(ControlFlow):
 
     def anew(self) -> GraphConverter:
         """A converter for another graph of the same model."""
-        ids, narrows = self.builder.ids, self.narrowing.asked
-        return GraphConverter(self._record, self._files, self._what, self._stored, ids, narrows, self.result_names)
+        ids, narrows, names = self.builder.ids, self.narrowing.asked, self.result_names
+        operators = self.builder.operators
+        return GraphConverter(self._record, self._files, self._what, self._stored, ids, narrows, names, operators)
 
     def refuse(self) -> None:
         """Raises if nodes could not be converted, or if values are not what the model says of them."""
@@ -251,6 +255,7 @@ class GraphConverter(ControlFlow):
         domain, outer_label = _domain(node.domain), self.builder.label
         n_missing = len(self._missing)
         self.builder.label = label
+        self.builder.operators.setdefault(label, f"{domain}.{node.op_type}" if domain else node.op_type)
         try:
             function = self._functions.get((domain, node.op_type, node.overload))
             version = scope.versions.get(domain)

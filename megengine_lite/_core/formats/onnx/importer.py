@@ -200,6 +200,7 @@ class _Importer:
     ) -> LoadedModel:
         made = ModelGraph(nodes, inputs, list(outputs.values()), list(outputs))
         made.declared = tuple(self._builder.declared.values())
+        made.operators_in_file = self._builder.operators
         return LoadedModel(
             graph=made,
             input_names=[v.name for v in inputs],

@@ -1,0 +1,132 @@
+"""Writing models as plain files of MegEngine's, and comparing what these compute with what the models compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from megengine_lite._api.comparison import compare_output, described, run_here, tolerance
+from megengine_lite._api.loading import read_model, rewritten
+from megengine_lite._api.options import LiteConfig
+from megengine_lite._api.random_values import random_values
+from megengine_lite._core.compile.expand import all_nodes
+from megengine_lite._core.ir.dtype import DType
+from megengine_lite._core.operators.base import operator_of
+from megengine_lite._core.system.own_faults import own_fault
+from megengine_lite._records import field, record
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
+
+if TYPE_CHECKING:
+    from megengine_lite._core.formats.loaded_model import LoadedModel
+    from megengine_lite._core.ir.graph import ModelGraph
+    from megengine_lite._core.ir.known_shapes import Shape
+
+
+@record(frozen=True, slots=True)
+class Conversion:
+    """A model as a plain file of MegEngine's.
+
+    Attributes
+    ----------
+    chunks
+        The file, in pieces.
+    compared
+        Shapes of the inputs for which the file gave the outputs of the model; empty if it was not compared.
+    notes
+        What could not be compared, and why.
+    """
+
+    chunks: list[Any]
+    compared: list[dict[str, Shape]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def converted(
+    source: str | bytes | memoryview,
+    config: LiteConfig,
+    layout: str | None = None,
+    shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    narrow_double: bool = False,
+    verify: bool = True,
+) -> Conversion:
+    """The model of a source as a plain file of the second generation; see :func:`.loading.rewritten`.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Nodes of an ONNX model have no counterpart; all of them are listed.
+    InternalError
+        The file does not give the outputs of the model.
+    """
+    chunks = rewritten(source, config, layout, shapes, narrow_double)
+    if not verify:
+        return Conversion(chunks, notes=["not verified"])
+    compared: list[dict[str, Shape]] = []
+    notes: list[str] = []
+    try:
+        model = read_model(source, config, narrow_double)
+        made = read_model(b"".join(bytes(c) for c in chunks), LiteConfig(), False)
+    except NOT_ABOUT_THE_MODEL:
+        raise
+    except LiteError as error:
+        return Conversion(chunks, notes=[f"not compared: the model cannot be run here: {error}"])
+    if all(operator_of(node.op).folds for node in model.graph.nodes):
+        _compare(model, made, compared, notes)
+    else:
+        notes.append("not compared: the model draws random numbers, or runs code of yours")
+    return Conversion(chunks, compared, notes)
+
+
+def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Shape]], notes: list[str]) -> None:
+    """Runs both on random inputs, of the sizes in the file."""
+    from megengine_lite._core.runtime.session import Session
+
+    given, here, there = _inputs(model, made), Session(model), Session(made)
+    sizes = {name: value.shape for name, value in given.items()}
+    try:
+        try:
+            run_here(here, given)
+        except NOT_ABOUT_THE_MODEL:
+            raise
+        except LiteError:  # indexes that are out of range, perhaps
+            given = {name: np.zeros_like(v) if v.dtype.kind in "iu" else v for name, v in given.items()}
+            run_here(here, given)
+    except NOT_ABOUT_THE_MODEL:
+        raise
+    except LiteError as error:
+        notes.append(f"not compared for inputs {described(sizes)}, which the model does not take: {error}")
+        return
+    try:
+        run_here(there, {v.name: given[v.name].astype(v.dtype.storage) for v in made.graph.inputs})
+    except NOT_ABOUT_THE_MODEL:
+        raise
+    except LiteError as error:
+        raise own_fault(f"the file that was made cannot be run: {error}") from error
+    limit = tolerance({*_types(model.graph), *_types(made.graph)})
+    for name in model.graph.output_names:
+        compare_output(
+            f"the output {name!r} of the file that was made, for inputs {described(sizes)},",
+            there.output(name).array(),
+            here.output(name).array(),
+            limit,
+        )
+    compared.append(sizes)
+
+
+def _inputs(model: LoadedModel, made: LoadedModel) -> dict[str, np.ndarray]:
+    """Random values of the model's types in the shapes of the file."""
+    shapes = {v.name: v.shape for v in made.graph.inputs}
+    return {v.name: random_values(shapes[v.name], v.dtype.storage, seed=k) for k, v in enumerate(model.graph.inputs)}
+
+
+def _types(graph: ModelGraph) -> Iterator[DType]:
+    """The element types that a graph names."""
+    for node in all_nodes(graph):
+        for found in (node.output_dtype, getattr(node.params, "dtype", None)):
+            if isinstance(found, DType):
+                yield found
+        yield from (v.spec.dtype for v in node.inputs if v.spec is not None)
+    yield from (v.dtype for v in graph.inputs)

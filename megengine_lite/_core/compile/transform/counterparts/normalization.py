@@ -1,0 +1,24 @@
+"""Normalization: the original asks for four dimensions."""
+
+from __future__ import annotations
+
+import math
+
+from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, shape_of
+from megengine_lite._core.compile.transform.counterparts.table import written
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
+
+
+@written("GroupNorm", "BatchNorm", "InstanceNorm")
+def _as_images(w: Pieces, node: AnyNode) -> list[Var]:
+    """A normalization of channels or of groups of them."""
+    shape = shape_of(node.inputs[0])
+    if len(shape) == 4:
+        return w.results(node.op, node.params, node.inputs, len(node.outputs), node.output_dtype)
+    images = (*shape[:2], math.prod(shape[2:]), 1)
+    inputs: list[AnyVar] = [w.reshaped(node.inputs[0], images)]
+    for var in node.inputs[1:]:
+        per_channel = len(shape_of(var)) == len(shape)
+        inputs.append(w.reshaped(var, (1, shape[1], 1, 1)) if per_channel else var)
+    found = w.results(node.op, node.params, inputs, len(node.outputs), node.output_dtype)
+    return [w.reshaped(v, shape_of(old)) for v, old in zip(found, node.outputs, strict=True)]

@@ -1,0 +1,204 @@
+"""Makes nodes that files of MegEngine's have, and infers the shapes of their results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import BOOL, DType, from_numpy
+from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, TensorSpec, Var
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, IndexDescMaskItem, ReduceMode
+from megengine_lite._core.operators.base import operator_of
+from megengine_lite.errors import InternalError
+
+_M = ElemwiseMode
+_Q = ElemwiseMultiTypeMode
+
+
+class Pieces:
+    """Collects nodes. The writer of files numbers variables anew, so that these have no numbers here.
+
+    Attributes
+    ----------
+    nodes
+        In an order in which they can be computed.
+    name
+        What nodes are called that are made now.
+    types
+        The quantized types of variables that are of other types here.
+    whole
+        The stored integers of such variables, as float32, where they are there.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[AnyNode] = []
+        self.name = ""
+        self.types: dict[AnyVar, DType] = {}
+        self.whole: dict[AnyVar, Var] = {}
+        self._numbers: dict[tuple[Any, ...], Var] = {}
+
+    # ---- nodes ------------------------------------------------------------------------------------------------------
+
+    def results(
+        self, op: str, parameters: Any, inputs: Iterable[AnyVar], count: int = 1, dtype: DType | None = None
+    ) -> list[Var]:
+        """The outputs of a new node. ``dtype`` is the type that the operator is told to give."""
+        variables = list(inputs)
+        outputs: list[AnyVar] = [AnyVar(0, "") for _ in range(count)]
+        node = AnyNode(op, parameters, variables, outputs, self.name, dtype)
+        specs = operator_of(op).infer(node, [known_spec(v) for v in variables])
+        made = []
+        for spec in specs[:count]:
+            if not isinstance(spec, TensorSpec):
+                raise InternalError(f"{op} {self.name!r}: the shape of a result is not known")
+            made.append(Var(0, "", TensorSpec(spec.shape, spec.dtype)))
+        node.outputs = made
+        self.nodes.append(node)
+        return made
+
+    def make(self, op: str, parameters: Any, inputs: Iterable[AnyVar], dtype: DType | None = None) -> Var:
+        """The output of a new node."""
+        return self.results(op, parameters, inputs, 1, dtype)[0]
+
+    # ---- constants --------------------------------------------------------------------------------------------------
+
+    def constant(self, array: Any, dtype: DType | None = None) -> Var:
+        """A constant; numbers in float64 and int64 become float32 and int32."""
+        found = np.asarray(array)
+        if dtype is None:
+            narrow = {"f8": np.float32, "i8": np.int32}.get(found.dtype.str[1:])
+            found = found if narrow is None else found.astype(narrow)
+        else:
+            found = found.astype(dtype.storage)
+        found = np.ascontiguousarray(found.reshape(found.shape or (1,)))
+        key = (found.shape, dtype or found.dtype, found.tobytes()) if found.size <= 64 else (id(found),)
+        if key not in self._numbers:
+            spec = TensorSpec(found.shape, dtype or from_numpy(found.dtype))
+            self._numbers[key] = Var(NOT_NUMBERED, "", spec, Constant(found, object()))
+        return self._numbers[key]
+
+    def number(self, value: float, like: AnyVar) -> Var:
+        """A number of the type of a variable."""
+        return self.constant(value, dtype_of(like))
+
+    # ---- functions of elements --------------------------------------------------------------------------------------
+
+    def elemwise(self, mode: ElemwiseMode, *variables: AnyVar) -> Var:
+        return self.make("Elemwise", params.Elemwise(mode=mode), variables)
+
+    def add(self, x: AnyVar, y: AnyVar) -> Var:
+        return self.elemwise(_M.ADD, x, y)
+
+    def subtract(self, x: AnyVar, y: AnyVar) -> Var:
+        return self.elemwise(_M.SUB, x, y)
+
+    def multiply(self, x: AnyVar, y: AnyVar) -> Var:
+        return self.elemwise(_M.MUL, x, y)
+
+    def divide(self, x: AnyVar, y: AnyVar) -> Var:
+        return self.elemwise(_M.TRUE_DIV, x, y)
+
+    def at_most(self, x: AnyVar, y: AnyVar, then: AnyVar) -> Var:
+        """``then`` where x is at most y, and 0 elsewhere, also where one of them is NaN."""
+        return self.elemwise(_M.COND_LEQ_MOV, x, y, then)
+
+    def less(self, x: AnyVar, y: AnyVar, then: AnyVar) -> Var:
+        """``then`` where x is less than y, and 0 elsewhere."""
+        return self.elemwise(_M.COND_LT_MOV, x, y, then)
+
+    def compare(self, mode: ElemwiseMultiTypeMode, *variables: AnyVar) -> Var:
+        """A truth value for each element. The original asks for the type of the result, also where it follows."""
+        return self.make("ElemwiseMultiType", params.ElemwiseMultiType(mode=mode), variables, BOOL)
+
+    def converted(self, x: AnyVar, dtype: DType) -> Var:
+        if isinstance(x, Var) and x.dtype == dtype:
+            return x
+        return self.make("TypeCvt", params.DTypeTable(dtype=dtype), [x], dtype)
+
+    def choice(self, mask: AnyVar, x: AnyVar, y: AnyVar) -> Var:
+        """x where a mask of ones and zeros has 1, y elsewhere: releases until 1.13 have no operator for it.
+
+        All have one type. Both parts are there with zeros in place of the others; what is not chosen may be NaN.
+        """
+        one, zero = self.number(1, mask), self.number(0, mask)
+        return self.add(self.at_most(one, mask, x), self.at_most(mask, zero, y))
+
+    # ---- shapes -----------------------------------------------------------------------------------------------------
+
+    def reshaped(self, x: AnyVar, shape: Sequence[int]) -> Var:
+        if isinstance(x, Var) and x.shape == tuple(shape):
+            return x
+        return self.make("Reshape", params.OptionalAxisV1(), [x, self.constant(np.array(shape, np.int32))])
+
+    def transposed(self, x: AnyVar, order: Sequence[int]) -> Var:
+        if isinstance(x, Var) and list(order) == list(range(len(x.shape))):
+            return x
+        return self.make("Dimshuffle", params.Dimshuffle(pattern=tuple(order), ndim=len(order)), [x])
+
+    def expanded(self, x: AnyVar, shape: Sequence[int]) -> Var:
+        """Repeated along axes of length 1."""
+        if isinstance(x, Var) and x.shape == tuple(shape):
+            return x
+        return self.make("Broadcast", params.Empty(), [x, self.constant(np.array(shape, np.int32))])
+
+    def joined(self, variables: Sequence[Var], axis: int) -> Var:
+        if len(variables) == 1:
+            return variables[0]
+        return self.make("Concat", params.Axis(axis=axis), variables)
+
+    def part(self, x: Var, axis: int, begin: int, end: int, step: int = 1) -> Var:
+        """The elements of ``range(begin, end, step)`` along an axis; an end below 0 is in front of all elements."""
+        if (begin, end, step) == (0, x.shape[axis], 1):
+            return x
+        has_end = end >= 0
+        items = (IndexDescMaskItem(axis, True, has_end, True, False),)
+        numbers = [self.constant(np.int32(n)) for n, given in ((begin, True), (end, has_end), (step, True)) if given]
+        return self.make("Subtensor", params.IndexDescMaskDump(items=items), [x, *numbers])
+
+    def turned(self, x: Var, axis: int) -> Var:
+        """The elements of an axis in reverse."""
+        return self.part(x, axis, x.shape[axis] - 1, -1, -1) if x.shape[axis] > 1 else x
+
+    def taken(self, x: AnyVar, axis: int, index: AnyVar) -> Var:
+        """The parts of an axis at the positions of an index."""
+        items = (IndexDescMaskItem(axis, False, False, False, True),)
+        return self.make("IndexingMultiAxisVec", params.IndexDescMaskDump(items=items), [x, index])
+
+    def reduced(self, mode: ReduceMode, x: AnyVar, axes: Sequence[int]) -> Var:
+        """A reduction of one axis after the other, which stay with length 1."""
+        for axis in axes:
+            x = self.make("Reduce", params.Reduce(mode=mode, axis=axis), [x])
+        assert isinstance(x, Var)
+        return x
+
+    def product(self, x: AnyVar, y: AnyVar) -> Var:
+        """The product of two matrices."""
+        return self.make("MatrixMul", params.MatrixMul(), [x, y])
+
+
+def known_spec(var: AnyVar) -> TensorSpec:
+    """The shape and type of a variable, and its numbers if it is a constant."""
+    spec = var.spec
+    if not isinstance(spec, TensorSpec):
+        raise InternalError(f"the shape of {var} is not known")
+    if var.const is None or spec.value is not None:
+        return spec
+    return TensorSpec(spec.shape, spec.dtype, var.const.array)
+
+
+def dtype_of(var: AnyVar) -> DType:
+    if var.spec is None:
+        raise InternalError(f"the type of {var} is not known")
+    return var.spec.dtype
+
+
+def shape_of(var: AnyVar) -> tuple[int, ...]:
+    return known_spec(var).shape
+
+
+def numbers_of(var: AnyVar) -> np.ndarray | None:
+    """The numbers of a constant; None if they are computed."""
+    return None if var.const is None else var.const.array

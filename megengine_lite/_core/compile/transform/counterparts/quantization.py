@@ -1,0 +1,125 @@
+"""Quantized numbers as the real numbers that they stand for.
+
+The original rounds halves away from zero where ONNX rounds them to even numbers, so its quantized types would give
+other results. What is between ``QuantizeLinear`` and ``DequantizeLinear`` stays exact as float32: each variable of a
+quantized type is one of real numbers in the file. Sums of products of integers are int32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megengine_lite._core.compile.transform.counterparts.arithmetic import rounded
+from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
+from megengine_lite._core.compile.transform.counterparts.table import written
+from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
+from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.quantize import dequantize
+
+_M = ElemwiseMode
+_EXACT_PRODUCTS = 256
+"""So many products of 8-bit integers have a sum that float32 has exactly: below 2**24."""
+
+
+def _type_of(w: Pieces, var: AnyVar) -> DType:
+    """The type that a variable has in the model."""
+    return w.types.get(var) or dtype_of(var)
+
+
+@written("TypeCvt")
+def _converted(w: Pieces, node: AnyNode) -> Var:
+    x, target = node.inputs[0], node.params.dtype
+    source = _type_of(w, x)
+    if source.code == DTypeCode.QUANTIZED_S32:
+        return w.multiply(w.converted(x, FLOAT32), w.constant(np.float32(source.scale)))
+    if target.is_quantized:
+        return _quantized(w, w.converted(x, FLOAT32), target)
+    # The numbers of wide integers are known to fit.
+    return w.converted(x, INT32 if target.is_wide else target)
+
+
+def _quantized(w: Pieces, x: Var, dtype: DType) -> Var:
+    """Real numbers, rounded to those that a quantized type has."""
+    scale, zero = w.constant(np.float32(dtype.scale)), w.constant(np.float32(dtype.zero_point))
+    steps = rounded(w, w.divide(x, scale))
+    shifted = w.add(steps, zero) if dtype.zero_point else steps
+    whole = _limited(w, shifted, *dtype.quantized_range)
+    real = w.multiply(w.subtract(whole, zero) if dtype.zero_point else whole, scale)
+    w.types[real], w.whole[real] = dtype, whole
+    return real
+
+
+def _limited(w: Pieces, x: Var, low: int, high: int) -> Var:
+    return w.elemwise(_M.MIN, w.elemwise(_M.MAX, x, w.number(low, x)), w.number(high, x))
+
+
+@written("OnnxBytes")
+def _bytes(w: Pieces, node: AnyNode) -> Var:
+    """Stored integers: the sign bit changes between signed and unsigned ones."""
+    x, target = node.inputs[0], node.params.dtype
+    source = _type_of(w, x)
+    codes = (source.code, target.code)
+    if DTypeCode.QUANTIZED_S32 in codes:
+        assert isinstance(x, Var)
+        w.types[x] = target
+        return x
+    change = {"ui": -128, "iu": 128}.get(source.storage.kind + target.storage.kind, 0)
+    if source.is_quantized:
+        stored = w.whole.get(x) or _stored(w, x, source)
+        return w.converted(w.add(stored, w.number(change, stored)) if change else stored, target)
+    stored = w.converted(x, FLOAT32)
+    offset = change - target.zero_point
+    steps = w.add(stored, w.number(offset, stored)) if offset else stored
+    real = w.multiply(steps, w.constant(np.float32(target.scale)))
+    w.types[real] = target
+    return real
+
+
+def _stored(w: Pieces, x: AnyVar, dtype: DType) -> Var:
+    """The stored integers as float32."""
+    if x.const is not None and dtype_of(x).is_quantized:
+        return w.constant(x.const.array.astype(np.float32))
+    steps = rounded(w, w.divide(x, w.constant(np.float32(dtype.scale))))
+    return w.add(steps, w.number(dtype.zero_point, steps)) if dtype.zero_point else steps
+
+
+@written("OnnxQuantize")
+def _quantize(w: Pieces, node: AnyNode) -> Var:
+    x, scale, zero = node.inputs
+    dtype = dtype_of(zero)
+    limits = np.iinfo(dtype.storage)
+    steps = w.add(rounded(w, w.divide(x, scale)), w.converted(zero, FLOAT32))
+    return w.converted(_limited(w, steps, int(limits.min), int(limits.max)), dtype)
+
+
+@written("MatrixMul")
+def _product(w: Pieces, node: AnyNode) -> Var:
+    """Of quantized numbers the sums of products of integers, in parts that float32 has exactly."""
+    types = [_type_of(w, v) for v in node.inputs]
+    if not any(t.is_quantized for t in types):
+        return w.make(node.op, node.params, node.inputs, node.output_dtype)
+    left, right = (_differences(w, v, t) for v, t in zip(node.inputs, types, strict=True))
+    axes = (0 if node.params.transposeA else 1, 1 if node.params.transposeB else 0)
+    count = shape_of(left)[axes[0]]
+    total: Var | None = None
+    for begin in range(0, count, _EXACT_PRODUCTS):
+        end = min(begin + _EXACT_PRODUCTS, count)
+        parts = [w.part(v, axis, begin, end) for v, axis in zip((left, right), axes, strict=True)]
+        flags = params.MatrixMul(transposeA=node.params.transposeA, transposeB=node.params.transposeB)
+        some = w.converted(w.make("MatrixMul", flags, parts), INT32)
+        total = some if total is None else w.add(total, some)
+    assert total is not None
+    w.types[total] = DType(DTypeCode.QUANTIZED_S32, types[0].scale * types[1].scale)
+    return total
+
+
+def _differences(w: Pieces, x: AnyVar, dtype: DType) -> Var:
+    """Stored integers without the zero point, as float32."""
+    if x.const is not None and dtype_of(x).is_quantized:
+        return w.constant(dequantize(x.const.array, DType(dtype.code, 1.0, dtype.zero_point)))
+    if dtype.scale == 1.0:
+        assert isinstance(x, Var)
+        return x
+    return rounded(w, w.divide(x, w.constant(np.float32(dtype.scale))))

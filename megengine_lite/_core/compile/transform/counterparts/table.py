@@ -1,0 +1,39 @@
+"""Which function writes the nodes of an operator, and what it may raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from megengine_lite._core.compile.transform.counterparts.pieces import Pieces
+from megengine_lite._core.ir.graph import Node, Var
+
+
+class NotWritten(Exception):
+    """Raised for a node that files cannot have; the text is the reason."""
+
+
+Counterpart = Callable[[Pieces, Node], Sequence[Var] | Var]
+C = TypeVar("C", bound=Counterpart)
+
+_COUNTERPARTS: dict[str, Counterpart] = {}
+
+
+def written(*names: str) -> Callable[[C], C]:
+    """Decorator of the function that writes nodes of these operators.
+
+    It gets the node, whose variables have known shapes, and gives the variables of its results.
+    """
+
+    def enter(function: C) -> C:
+        for name in names:
+            assert name not in _COUNTERPARTS, f"two functions for {name}"
+            _COUNTERPARTS[name] = function
+        return function
+
+    return enter
+
+
+def find(op: str) -> Counterpart | None:
+    """The function of an operator; None if its nodes are written as they are."""
+    return _COUNTERPARTS.get(op)
