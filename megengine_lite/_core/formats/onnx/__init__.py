@@ -14,7 +14,8 @@ graph can read, ``branches`` are those of ``If``, ``declarations`` compares valu
 ``tensors`` and ``external_files`` give the values of tensors; ``one_file`` puts the latter into the model.
 ``unconverted`` is the graph as it stands in the file, to look at where the model cannot be run.
 
-``export`` is the way back: a converter for each operator of ours, which makes nodes of ONNX.
+``export`` is the way back: a converter for each operator of ours, which makes nodes of ONNX. ``own_operators`` writes
+the operators that ONNX lacks in a domain of their own, and reads them.
 
 Fields are taken out of the bytes by ``wire/protobuf``.
 """

@@ -144,14 +144,20 @@ class GraphBuilder:
         return next(self.ids)
 
     def nodes_of(
-        self, op: str, parameters: Any, inputs: Iterable[AnyVar], n_outputs: int = 1, dtype: DType | None = None
+        self,
+        op: str,
+        parameters: Any,
+        inputs: Iterable[AnyVar],
+        n_outputs: int = 1,
+        dtype: DType | None = None,
+        payload: tuple[bytes, ...] = (),
     ) -> list[AnyVar]:
         """Adds a node; gives the variables of its outputs. ``dtype`` is the output's type if the operator asks."""
         self._n_made += 1
         if self._n_made > MOST_MADE:
             raise ModelFormatError(f"more than {MOST_MADE} nodes would be made for the model; none has so many")
         outputs = [AnyVar(self.new_id(), self.label) for _ in range(n_outputs)]
-        node = AnyNode(op, parameters, inputs, outputs, self.label, dtype)
+        node = AnyNode(op, parameters, inputs, outputs, self.label, dtype, payload)
         results = self._inference.computed(node)
         if results is not None:
             folded: list[AnyVar] = []

@@ -40,6 +40,8 @@ from megengine_lite._core.formats.onnx.operators.table import (
 )
 from megengine_lite._core.formats.onnx.operators.user_operators import convert_user_operator
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of
+from megengine_lite._core.formats.onnx.own_operators import DOMAIN as OWN_DOMAIN
+from megengine_lite._core.formats.onnx.own_operators import convert_own_operator
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
@@ -262,7 +264,8 @@ class GraphConverter(ControlFlow):
             of_graphs = domain == STANDARD and node.op_type in control_flow.OPERATORS
             if lacks_inputs:
                 # What stands behind nodes that wait for shapes is told when these are known.
-                if function is None and version is not None and not of_graphs and not self._n_waiting:
+                checks = function is None and version is not None and not of_graphs and domain != OWN_DOMAIN
+                if checks and version is not None and not self._n_waiting:
                     _converter(domain, node.op_type, version)
                 return nothing
             attributes = self._attributes(node, scope)
@@ -283,6 +286,10 @@ class GraphConverter(ControlFlow):
             if user is not None and find_converter(domain, node.op_type, version) is None:
                 self.narrowing.make_data(call)
                 return convert_user_operator(call, user)
+            if domain == OWN_DOMAIN:
+                self.narrowing.make_data(call)
+                with self._naming(node, label):
+                    return convert_own_operator(call)
             convert = _converter(domain, node.op_type, version)
             with self._naming(node, label):
                 results = self.narrowing.converted(convert, call)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.formats.onnx.export import operators as _operators
@@ -24,15 +20,14 @@ from megengine_lite._core.formats.onnx.messages import (
     TypeProto,
     ValueInfoProto,
 )
+from megengine_lite._core.formats.onnx.own_operators import DOMAIN, attributes_of
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph
 from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Shape
-from megengine_lite._core.ir.params import Param
 from megengine_lite._records import record
 from megengine_lite.errors import LiteValueError, UnsupportedOperatorError, listed
 
 assert _operators  # the import enters the converters
 
-CUSTOM_DOMAIN = "megengine"
 OLDEST, NEWEST = 13, 23
 _IR_VERSIONS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
 
@@ -192,17 +187,11 @@ class _Exporter:
     def _add_custom(self, call: NodeCall) -> None:
         """The node as an operator of our own, with its parameters as attributes."""
         node = call.node
-        attributes: dict[str, Any] = {}
-        if isinstance(node.params, Param):
-            for name, value in node.params.values().items():
-                attributes[name] = value if isinstance(value, float) else int(value) if _is_number(value) else None
-                if attributes[name] is None:
-                    attributes[name] = json.dumps(value, default=repr)
-        if node.payload:
-            attributes["payload"] = b"".join(node.payload)
+        types = [[self.forms[v].dtype for v in variables] for variables in (node.inputs, node.outputs)]
+        attributes = attributes_of(node, *types)
         kinds = [STORED[self.forms[v].dtype.code] for v in node.outputs]
         inputs = [call.stored(k) for k in range(call.count)]
-        for k, value in enumerate(call.writer.nodes_of(node.op, inputs, kinds, CUSTOM_DOMAIN, **attributes)):
+        for k, value in enumerate(call.writer.nodes_of(node.op, inputs, kinds, DOMAIN, **attributes)):
             call.give(value, k)
 
     # ---- the model --------------------------------------------------------------------------------------------------
@@ -263,10 +252,6 @@ class _Exporter:
         for (name, axis), label in self.known.free.items():
             found.setdefault(tuple(sizes[name][axis] for sizes in self.known.sizes), label)
         return found
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | np.integer)
 
 
 def _value_info(name: str, known: KnownVar, names: dict[tuple[int, ...], str]) -> ValueInfoProto:

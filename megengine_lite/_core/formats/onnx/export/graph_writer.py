@@ -305,8 +305,9 @@ def _attribute(name: str, value: Any) -> AttributeProto:
         made.type, made.f = AttributeType.FLOAT, value
     elif isinstance(value, int):
         made.type, made.i = AttributeType.INT, int(value)
-    elif all(isinstance(v, str) for v in value) and value:
-        made.type, made.strings = AttributeType.STRINGS, [memoryview(v.encode()) for v in value]
+    elif all(isinstance(v, str | bytes) for v in value) and value:
+        texts = [v.encode() if isinstance(v, str) else v for v in value]
+        made.type, made.strings = AttributeType.STRINGS, [memoryview(text) for text in texts]
     elif any(isinstance(v, float) for v in value):
         made.type, made.floats = AttributeType.FLOATS, list(value)
     else:

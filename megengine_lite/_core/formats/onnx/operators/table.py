@@ -166,6 +166,10 @@ class Call:
         found = self._find(name, AttributeType.STRINGS, "strings")
         return None if found is None else [bytes(s).decode("utf-8", "backslashreplace") for s in found]
 
+    def byte_texts(self, name: str) -> tuple[bytes, ...]:
+        found = self._find(name, AttributeType.STRINGS, "strings")
+        return () if found is None else tuple(map(bytes, found))
+
     def integers(self, name: str) -> list[int] | None:
         found = self._find(name, AttributeType.INTS, "ints")
         return None if found is None else list(found)
