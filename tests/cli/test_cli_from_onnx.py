@@ -381,3 +381,28 @@ def test_open_sizes_that_become_one_are_told(tmp_path, capsys):
         written(tmp_path, model, "--shape", "x=2x3x4x5")
         written(tmp_path, make(nodes, [("x", F, [2, 3])], outputs))
         assert "open" not in capsys.readouterr().err
+
+
+def test_quantized_numbers_are_rounded_as_the_model_says_it(tmp_path):
+    """Halves to even numbers: the quantized types of files round them away from zero."""
+    numbers = {"s": np.float32(0.5), "z": np.uint8(3)}
+    nodes = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "y")]
+    x = np.float32([0.25, 0.75, 1.25, -0.25, -0.75, -1.25, 0.24999999, 400, -400, 0.3])
+    model = make(nodes, [("x", F, [10])], [("q", TensorProto.UINT8, None), ("y", F, None)], numbers)
+    ours = run(load(str(written(tmp_path, model))), x=x)
+    np.testing.assert_array_equal(ours[0], np.clip(np.rint(x / np.float32(0.5)) + 3, 0, 255).astype(np.uint8))
+    np.testing.assert_array_equal(ours[1], (ours[0].astype(np.float32) - 3) * np.float32(0.5))
+
+
+def test_numbers_are_rounded_to_even_ones_and_keep_what_is_no_number(tmp_path):
+    x = np.float32([0.5, 1.5, 2.5, -0.5, -2.5, 0.49999997, 8388609, 4194304.5, np.inf, -np.inf, np.nan, 3e38, -0.3])
+    model = make([node("Round", "x", "y")], [("x", F, [13])], [("y", F, None)])
+    np.testing.assert_array_equal(run(load(str(written(tmp_path, model))), x=x)[0], np.rint(x))
+
+
+def test_division_by_zero_is_no_difference(tmp_path, run_json):
+    """Its result is not defined, and the file has another one."""
+    i32 = TensorProto.INT32
+    model = make([node("Mod", "x y", "z", fmod=1)], [("x", i32, [40]), ("y", i32, [40])], [("z", i32, None)])
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    assert run_json("convert", tmp_path / "a.onnx", tmp_path / "a.mge")["compared"] == [{"x": [40], "y": [40]}]

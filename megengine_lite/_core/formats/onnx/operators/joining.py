@@ -50,14 +50,12 @@ def _one_hot(call: Call) -> Value:
     zero, one = b.constant(np.int64(0)), b.constant(np.int64(1))
     inputs = [b.exact(v) for v in (zero, count, one)]
     places = b.node("Range", None, inputs, ElementType.INT64, 1)
-    # An index below zero counts from the end.
-    position = b.retyped(index, ElementType.INT64)
-    negative = b.compare(params.ElemwiseMultiTypeMode.LT, position, zero)
-    shift = b.elemwise(params.ElemwiseMode.MUL, b.retyped(negative, ElementType.INT64), count)
-    position = b.with_axes(b.elemwise(params.ElemwiseMode.ADD, position, shift), [axis])
-    hits = b.compare(
-        params.ElemwiseMultiTypeMode.EQ, position, b.with_axes(places, [k for k in range(index.rank + 1) if k != axis])
-    )
+    # An index below zero counts from the end: it is one of the places less their number.
+    position = b.with_axes(b.retyped(index, ElementType.INT64), [axis])
+    from_end = b.elemwise(params.ElemwiseMode.SUB, places, count)
+    others = [k for k in range(index.rank + 1) if k != axis]
+    equal = [b.compare(params.ElemwiseMultiTypeMode.EQ, position, b.with_axes(v, others)) for v in (places, from_end)]
+    hits = b.elemwise(params.ElemwiseMode.OR, *equal)
     off, on = (b.part(values, 0, k, k + 1).with_rank(0) for k in (0, 1))
     parameters = params.Empty()
     return b.node("Where", parameters, [hits.var, b.exact(on), b.exact(off)], values.kind, index.rank + 1)
