@@ -406,3 +406,24 @@ def test_division_by_zero_is_no_difference(tmp_path, run_json):
     model = make([node("Mod", "x y", "z", fmod=1)], [("x", i32, [40]), ("y", i32, [40])], [("z", i32, None)])
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     assert run_json("convert", tmp_path / "a.onnx", tmp_path / "a.mge")["compared"] == [{"x": [40], "y": [40]}]
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm", "Conv"])
+def test_products_of_dequantized_numbers_are_those_of_real_numbers(tmp_path, op):
+    """What is between both conversions is real in the file, and so is what comes behind."""
+    shape = {"Conv": (2, 3, 1, 1)}.get(op, (3, 2))
+    numbers = {"s": np.float32(0.1), "z": np.uint8(7), "q": RNG.integers(-128, 128, shape).astype(np.int8)}
+    numbers |= {"t": np.float32(0.02)}
+    nodes = [
+        node("QuantizeLinear", "x s z", "a"),
+        node("DequantizeLinear", "a s z", "b"),
+        node("DequantizeLinear", "q t", "w"),
+        node(op, "b w", "y"),
+    ]
+    x = RNG.standard_normal((1, 3, 4, 4) if op == "Conv" else (4, 3)).astype(np.float32)
+    model = make(nodes, [("x", F, x.shape)], [("y", F, None)], numbers)
+    found = run(load(str(written(tmp_path, model))), x=x)[0]
+    real = ((np.clip(np.rint(x / np.float32(0.1)) + 7, 0, 255) - 7) * np.float32(0.1)).astype(np.float32)
+    weights = numbers["q"].astype(np.float32) * np.float32(0.02)
+    want = np.einsum("nchw,oc->nohw", real, weights[..., 0, 0]) if op == "Conv" else real @ weights
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)

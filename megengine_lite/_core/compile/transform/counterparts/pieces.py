@@ -28,15 +28,15 @@ class Pieces:
     name
         What nodes are called that are made now.
     types
-        The quantized types of variables that are of other types here.
+        The types that the inputs of the node have in the model; quantized ones are of other types here.
     whole
-        The stored integers of such variables, as float32, where they are there.
+        The stored integers of variables of quantized types, as float32, where they are there.
     """
 
     def __init__(self) -> None:
         self.nodes: list[AnyNode] = []
         self.name = ""
-        self.types: dict[AnyVar, DType] = {}
+        self.types: list[DType] = []
         self.whole: dict[AnyVar, Var] = {}
         self._numbers: dict[tuple[Any, ...], Var] = {}
 

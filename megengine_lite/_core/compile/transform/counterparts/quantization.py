@@ -23,15 +23,10 @@ _EXACT_PRODUCTS = 256
 """So many products of 8-bit integers have a sum that float32 has exactly: below 2**24."""
 
 
-def _type_of(w: Pieces, var: AnyVar) -> DType:
-    """The type that a variable has in the model."""
-    return w.types.get(var) or dtype_of(var)
-
-
 @written("TypeCvt")
 def _converted(w: Pieces, node: AnyNode) -> Var:
     x, target = node.inputs[0], node.params.dtype
-    source = _type_of(w, x)
+    (source,) = w.types
     if source.code == DTypeCode.QUANTIZED_S32:
         return w.multiply(w.converted(x, FLOAT32), w.constant(np.float32(source.scale)))
     if target.is_quantized:
@@ -47,7 +42,7 @@ def _quantized(w: Pieces, x: Var, dtype: DType) -> Var:
     shifted = w.add(steps, zero) if dtype.zero_point else steps
     whole = _limited(w, shifted, *dtype.quantized_range)
     real = w.multiply(w.subtract(whole, zero) if dtype.zero_point else whole, scale)
-    w.types[real], w.whole[real] = dtype, whole
+    w.whole[real] = whole
     return real
 
 
@@ -59,12 +54,10 @@ def _limited(w: Pieces, x: Var, low: int, high: int) -> Var:
 def _bytes(w: Pieces, node: AnyNode) -> Var:
     """Stored integers: the sign bit changes between signed and unsigned ones."""
     x, target = node.inputs[0], node.params.dtype
-    source = _type_of(w, x)
+    (source,) = w.types
     codes = (source.code, target.code)
     if DTypeCode.QUANTIZED_S32 in codes:
-        assert isinstance(x, Var)
-        w.types[x] = target
-        return x
+        return w.converted(x, INT32)
     change = {"ui": -128, "iu": 128}.get(source.storage.kind + target.storage.kind, 0)
     if source.is_quantized:
         stored = w.whole.get(x) or _stored(w, x, source)
@@ -72,9 +65,7 @@ def _bytes(w: Pieces, node: AnyNode) -> Var:
     stored = w.converted(x, FLOAT32)
     offset = change - target.zero_point
     steps = w.add(stored, w.number(offset, stored)) if offset else stored
-    real = w.multiply(steps, w.constant(np.float32(target.scale)))
-    w.types[real] = target
-    return real
+    return w.multiply(steps, w.constant(np.float32(target.scale)))
 
 
 def _stored(w: Pieces, x: AnyVar, dtype: DType) -> Var:
@@ -97,7 +88,7 @@ def _quantize(w: Pieces, node: AnyNode) -> Var:
 @written("MatrixMul")
 def _product(w: Pieces, node: AnyNode) -> Var:
     """Of quantized numbers the sums of products of integers, in parts that float32 has exactly."""
-    types = [_type_of(w, v) for v in node.inputs]
+    types = w.types
     if not any(t.is_quantized for t in types):
         return w.make(node.op, node.params, node.inputs, node.output_dtype)
     left, right = (_differences(w, v, t) for v, t in zip(node.inputs, types, strict=True))
@@ -111,7 +102,6 @@ def _product(w: Pieces, node: AnyNode) -> Var:
         some = w.converted(w.make("MatrixMul", flags, parts), INT32)
         total = some if total is None else w.add(total, some)
     assert total is not None
-    w.types[total] = DType(DTypeCode.QUANTIZED_S32, types[0].scale * types[1].scale)
     return total
 
 
