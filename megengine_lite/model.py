@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import length_hint
-from queue import SimpleQueue
-from threading import Lock, local
+from threading import Condition, local
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
+from weakref import WeakSet
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.ir.declared_shape import agreed_shape
 from megengine_lite._core.runtime.devices import get_device
-from megengine_lite._core.runtime.jobs import lent, locked
+from megengine_lite._core.runtime.jobs import Loans
 from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer
@@ -38,9 +38,37 @@ __all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
 
 
 class RunFuture(Future[Outputs]):
-    """The result of :meth:`Model.run_async`: a :class:`concurrent.futures.Future` that asyncio can await."""
+    """The result of :meth:`Model.run_async`: a :class:`concurrent.futures.Future` that asyncio can await.
+
+    A forked process has none of its parent's threads. There, a run that has not ended never will: :meth:`result` and
+    :meth:`exception` raise :class:`LiteError`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+
+    def result(self, timeout: float | None = None) -> Outputs:
+        self._require_its_thread()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._require_its_thread()
+        return super().exception(timeout)
+
+    def _require_its_thread(self) -> None:
+        if self._process == os.getpid():
+            return
+        self._condition = Condition()  # a thread that this process does not have may have held the other one
+        if not self.done():
+            raise LiteError(
+                f"the run was begun by process {self._process}, and no thread of it is in this process, which was "
+                "forked from it: call the model again"
+            )
+        self._process = os.getpid()
 
     def __await__(self) -> Generator[Any, None, Outputs]:
+        self._require_its_thread()
         from asyncio import wrap_future  # whoever awaits has it; others need not import it
 
         return wrap_future(self).__await__()
@@ -59,6 +87,11 @@ class _Worker:
 
 
 MOST_WORKERS = 256
+
+_INSIDE = (
+    "a run of this model is under way on this thread, so an operator or a signal handler inside of it can neither run "
+    "the model nor close it: load the model a second time for that"
+)
 
 
 def load(
@@ -200,14 +233,12 @@ class Model:
             network.share_weights_with(first)
             networks.append(network)
         self._workers = [_Worker(n, self._inputs) for n in networks]
-        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._loans = Loans(self._workers, _INSIDE)
         self._pool: ThreadPoolExecutor | None = None
         self._last: tuple[float, list[tuple[tuple[int, ...], np.dtype[Any]]]] | None = None  # seconds, forms of outputs
-        self._warming = Lock()  # two that each hold a part of the workers would wait for each other
         self._thread = local()  # what a thread knows of itself: whether it is one of the pool
         self._closed = False
+        _LIVE.add(self)
 
     def _declared(self, network: LiteNetwork, name: str) -> TensorDescription:
         """An output as it is for inputs of the declared shapes."""
@@ -266,7 +297,7 @@ class Model:
         LiteTypeError, ShapeError
             An input does not fit.
         """
-        return lent(self._idle, self._run, to_feeds(self._inputs, arrays, named))
+        return self._loans.lend(self._run, to_feeds(self._inputs, arrays, named))
 
     def _run(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray]) -> Outputs:
         if worker is None:
@@ -290,6 +321,7 @@ class Model:
             ``result()`` waits; in a coroutine, ``await`` it. ``cancel()`` works until the run begins.
         """
         feeds = to_feeds(self._inputs, arrays, named)
+        self._loans.require_outside()
         future = RunFuture()
         work = self._executor().submit(self._finish, future, feeds)
         work.add_done_callback(lambda work: work.cancelled() and future.cancel())  # as ``close`` does
@@ -300,7 +332,7 @@ class Model:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            future.set_result(lent(self._idle, self._run, feeds))
+            future.set_result(self._loans.lend(self._run, feeds))
         except BaseException as error:
             future.set_exception(error)
 
@@ -364,16 +396,7 @@ class Model:
         """
         given = arrays or named
         feeds = to_feeds(self._inputs, arrays, named) if given else {i.name: i.zeros() for i in self._inputs}
-        locked(self._warming, self._warm, feeds, self._options["workers"])
-
-    def _warm(self, feeds: Mapping[str, np.ndarray], count: int) -> None:
-        """Runs so many workers; each is kept until the last has run."""
-        if count:
-            lent(self._idle, self._warm_one, feeds, count)
-
-    def _warm_one(self, worker: _Worker | None, feeds: Mapping[str, np.ndarray], count: int) -> None:
-        self._run(worker, feeds)
-        self._warm(feeds, count - 1)
+        self._loans.lend_each(self._run, feeds)
 
     def report(self, /, *arrays: Any, runs: int = 10, warmup: int = 2, **named: Any) -> ModelReport:
         """Measures the model, and tells what takes how long and why.
@@ -402,7 +425,7 @@ class Model:
         from megengine_lite._api.model_reports import make_report
 
         engine, feeds = self._engine_and_feeds("report", arrays, named)
-        return make_report(engine, self._source, feeds, runs, warmup)
+        return self._loans.beside(make_report, engine, self._source, feeds, runs, warmup)
 
     def prepare(self, path: str | os.PathLike[str], *arrays: Any, **named: Any) -> None:
         """Writes a prepared file: the plan for inputs of one shape, with the weights as kernels read them.
@@ -448,7 +471,7 @@ class Model:
         engine, feeds = self._engine_and_feeds("prepare", arrays, named)
         network = self._workers[0].network
         assert network._source is not None
-        write_prepared_file(engine, network._source, network._source_config, feeds, to_path(path))
+        self._loans.beside(write_prepared_file, engine, network._source, network._source_config, feeds, to_path(path))
 
     def _engine_and_feeds(
         self, call: str, arrays: tuple[Any, ...], named: Mapping[str, Any]
@@ -479,17 +502,17 @@ class Model:
         """
         if self._closed:
             return
+        self._loans.require_outside()
         self._closed = True
         if self._pool is not None:
             # A callback of a future runs on a thread of the pool, which cannot wait for itself.
             self._pool.shutdown(wait=not getattr(self._thread, "runs_futures", False), cancel_futures=True)
-        locked(self._warming, self._take_workers)
-        self._idle.put(None)
+        self._loans.take_away()
         self._workers = []
 
-    def _take_workers(self) -> None:
-        for _ in self._workers:
-            self._idle.get()
+    def _after_fork(self) -> None:
+        self._loans.after_fork()
+        self._pool = None  # its threads are not in this process
 
     def __enter__(self) -> Model:
         return self
@@ -539,3 +562,15 @@ def _results_of(future: RunFuture, counts: list[int] | None) -> Iterator[Outputs
 
 def _load_again(source: str | bytes, options: dict[str, Any]) -> Model:
     return load(source, **options)
+
+
+_LIVE: WeakSet[Model] = WeakSet()
+
+
+def _after_fork() -> None:
+    for model in list(_LIVE):
+        model._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

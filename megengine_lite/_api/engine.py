@@ -580,8 +580,10 @@ def release_idle_memory() -> None:
 
 def _after_fork() -> None:
     for engine in list(_LIVE):
-        engine.after_fork()
+        engine.pool.after_fork()
         engine.settings.memory.after_fork()
+        if engine.after_fork():
+            engine._recover()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 from PIL import Image
-from support.api_samples import ADD, DIGITS, IMAGES, loaded, run
+from support.api_samples import ADD, DIGITS, IMAGES, busy, loaded, run
 from support.loader_samples import input_operator, operator, to_bytes
 from support.processes import LIMIT, isolated
 
@@ -435,10 +435,9 @@ def test_errors_come_out_of_futures(model):
 
 
 def test_future_is_cancelled_before_its_run(model):
-    worker = model._idle.get()  # so that runs wait
-    running, waiting = model.run_async(X), model.run_async(X)
-    assert waiting.cancel()
-    model._idle.put(worker)
+    with busy(model):
+        running, waiting = model.run_async(X), model.run_async(X)
+        assert waiting.cancel()
     assert running.result()["prob"].shape == (3, 10)
     with pytest.raises(CancelledError):
         waiting.result()
@@ -543,7 +542,7 @@ def test_interrupts_lose_no_worker():
                 model(X)
         except KeyboardInterrupt:
             interrupted += 1
-        assert model._idle.qsize() == 1
+        assert model._loans.free == 1
     assert interrupted > 20
     assert model(X)["prob"].shape == (3, 10)
 

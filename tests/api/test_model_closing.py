@@ -4,10 +4,11 @@ import asyncio
 import threading
 import time
 from concurrent.futures import CancelledError
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from support.api_samples import ADD, DIGITS, IMAGES
+from support.api_samples import ADD, DIGITS, IMAGES, busy
 from support.processes import LIMIT
 
 import megengine_lite
@@ -68,7 +69,8 @@ def test_a_callback_may_close_the_model():
 
 def test_closing_cancels_runs_that_have_not_begun():
     model = megengine_lite.load(DIGITS, threads=1)
-    worker = model._idle.get()
+    held = ExitStack()
+    held.enter_context(busy(model))
     first, *others = [model.run_async(X) for _ in range(4)]
     while not first.running():
         time.sleep(0.001)
@@ -76,7 +78,7 @@ def test_closing_cancels_runs_that_have_not_begun():
     async def waits():
         return await others[-1]
 
-    back = threading.Timer(0.05, model._idle.put, [worker])
+    back = threading.Timer(0.05, held.close)
     back.start()
     model.close()
     back.join()

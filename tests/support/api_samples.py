@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,25 @@ def config(**options) -> LiteConfig:
     for name, value in options.items():
         setattr(made.options, name, value)
     return made
+
+
+@contextlib.contextmanager
+def busy(model: megengine_lite.Model):
+    """Occupies a worker of the model; runs wait for it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_) -> None:
+        begun.set()
+        go_on.wait()
+
+    holder = threading.Thread(target=model._loans.lend, args=(hold,))
+    holder.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        go_on.set()
+        holder.join()
 
 
 def run(network: LiteNetwork, images: np.ndarray = IMAGES) -> np.ndarray:

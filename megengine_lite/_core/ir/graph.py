@@ -216,6 +216,12 @@ class ConstantPool:
             found = self._numbers[key] = make(*(p.array for p in parents))
         return found
 
+    def after_fork(self) -> None:
+        """After a fork: a thread that the child does not have may have held the locks."""
+        self._lock, DerivedConstant._lock = RLock(), Lock()
+        if self.shared is not None:
+            self.shared.after_fork()
+
     @property
     def nbytes(self) -> int:
         """Bytes of the constants that exist at present."""

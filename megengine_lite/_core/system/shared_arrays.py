@@ -96,6 +96,10 @@ class SharedArrays:
             return array
         return array if shared is None else shared.view(array.dtype).reshape(array.shape)
 
+    def after_fork(self) -> None:
+        """After a fork: a thread that the child does not have may have held the lock."""
+        self._lock = Lock()
+
     def _open(self) -> FileIO:
         self._folder = _private_folder()
         path = os.path.join(self._folder, self._name)
