@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from megengine_lite._api.arguments import to_list
 from megengine_lite._api.batches import check_rows
 from megengine_lite._api.columns import (
     Columns,
@@ -22,11 +23,13 @@ from megengine_lite._api.columns import (
     runs_of_one_shape,
     stacked,
 )
+from megengine_lite._api.load_options import LoadOptions
 from megengine_lite._api.model_inputs import TensorDescription
 from megengine_lite._api.progress_bars import counting
-from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError, brief
-from megengine_lite.model import MOST_WORKERS, Model, load
+from megengine_lite.model import Model, load
 
 __all__ = ["Predictor"]
 
@@ -107,43 +110,25 @@ class Predictor:
         if isinstance(model, bytes):
             self._source: _File | _Bytes = _Bytes(model, hashlib.sha256(model).digest())
         elif isinstance(model, str | os.PathLike):
-            self._source = _File(os.path.abspath(model))
+            self._source = _File(os.path.abspath(to_path(model)))
         else:
             raise LiteTypeError(f"a model is a path or bytes, because it is pickled, not {type(model).__name__}")
-        if isinstance(keep, str) or isinstance(outputs, str):
-            raise LiteTypeError("keep and outputs are lists of names, not a text")
-        if not isinstance(keep, Iterable) or not isinstance(outputs, Iterable | None):
-            raise LiteTypeError(f"keep and outputs are lists of names, not {brief(keep)} and {brief(outputs)}")
-        if not isinstance(inputs, Mapping | None):
-            raise LiteTypeError(f"inputs has a column, or a list of columns, for each input; it is not {brief(inputs)}")
-        self._inputs = None if inputs is None else dict(inputs)
-        for name, chosen in (self._inputs or {}).items():
-            if _is_list(chosen) and not len(chosen):
-                raise LiteValueError(f"inputs gives {name!r} an empty list of columns")
+        self._inputs = None if inputs is None else _columns_by_input(inputs)
         if outputs is not None and not isinstance(outputs, Mapping):
-            outputs = {name: name for name in outputs}
+            outputs = {name: name for name in _names(outputs, "outputs")}
         self._outputs = None if outputs is None else dict(outputs)
+        _names([*(self._outputs or {}), *(self._outputs or {}).values()], "outputs")
         columns = list((self._outputs or {}).values())
         if twice := next((name for name in columns if columns.count(name) > 1), None):
             raise LiteValueError(f"two outputs cannot become one column {twice!r}: give each a name of its own")
-        self._keep = tuple(keep)
-        self._progress = bool(progress)
+        self._keep = _names(keep, "keep")
+        self._progress = to_switch(progress, "progress")
         self._batch_size = None if batch_size is None else to_integer(batch_size, "batch_size")
         if self._batch_size is not None and self._batch_size < 1:
             raise LiteValueError(f"batch_size is 1 or more, not {self._batch_size}")
-        self._options = _Options(
-            None if threads is None else to_integer(threads, "threads"),
-            to_integer(workers, "workers"),
-            precision,
-            bool(narrow_double),
-            decryption,
-            None if prepared is None else os.path.abspath(prepared),
-            bool(share_weights),
+        self._options = LoadOptions.checked(
+            threads, workers, precision, narrow_double, decryption, prepared, share_weights
         )
-        if self._options.threads is not None and self._options.threads < 1:
-            raise LiteValueError(f"threads is 1 or more, not {self._options.threads}")
-        if not 1 <= self._options.workers <= MOST_WORKERS:
-            raise LiteValueError(f"workers is a number from 1 to {MOST_WORKERS}, not {self._options.workers}")
 
     def __call__(self, batch: Any) -> Any:
         """Runs the model on the rows of a batch.
@@ -236,6 +221,29 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"<Predictor of {self._source}>"
+
+
+def _names(names: Any, what: str) -> tuple[str, ...]:
+    """A list of names that an argument gives."""
+    if isinstance(names, str):
+        raise LiteTypeError(f"{what} is a list of names, not a text")
+    found: tuple[Any, ...] = tuple(to_list(names, what))
+    for name in found:
+        if not isinstance(name, str):
+            raise LiteTypeError(f"{what} has names, which are texts, not {brief(name)}")
+    return found
+
+
+def _columns_by_input(inputs: Any) -> dict[str, str | tuple[str, ...]]:
+    if not isinstance(inputs, Mapping):
+        raise LiteTypeError(f"inputs is a mapping from inputs to columns, not {brief(inputs)}")
+    found: dict[str, str | tuple[str, ...]] = {}
+    for name, columns in inputs.items():
+        _names([name], "inputs")
+        found[name] = columns if isinstance(columns, str) else _names(columns, f"inputs[{name!r}]")
+        if not found[name]:
+            raise LiteValueError(f"inputs gives {name!r} an empty list of columns")
+    return found
 
 
 _OF_DATA = (ShapeError, LiteValueError, LiteTypeError, LiteIndexError)
@@ -331,29 +339,9 @@ class _Bytes(NamedTuple):
         return f"{len(self.content)} bytes"
 
 
-class _Options(NamedTuple):
-    threads: int | None
-    workers: int
-    precision: str
-    narrow_double: bool
-    decryption: str
-    prepared: str | None
-    share_weights: bool
-
-    def load(self, source: _File | _Bytes) -> Model:
-        threads = self.threads
-        if threads is None:
-            threads = _threads_of_worker()
-        return load(
-            source.content,
-            threads=threads,
-            workers=self.workers,
-            precision=self.precision,
-            narrow_double=self.narrow_double,
-            decryption=self.decryption,
-            prepared=self.prepared,
-            share_weights=self.share_weights,
-        )
+def _loaded(source: _File | _Bytes, options: LoadOptions) -> Model:
+    threads = _threads_of_worker() if options.threads is None else options.threads
+    return load(source.content, **options._replace(threads=threads)._asdict())
 
 
 def _threads_of_worker() -> int:
@@ -376,13 +364,13 @@ class _Models:
     def _after_fork(self) -> None:
         self._lock = Lock()  # a thread that the child does not have may have held it
 
-    def get(self, source: _File | _Bytes, options: _Options) -> Model:
+    def get(self, source: _File | _Bytes, options: LoadOptions) -> Model:
         """The model, loaded unless it is here. A file that has changed is loaded again."""
         key = source.identity(), options
         with self._lock:
             model = self._models.get(key)
             if model is None:
-                model = self._models[key] = options.load(source)
+                model = self._models[key] = _loaded(source, options)
                 if len(self._models) > self.MOST:
                     self._models.popitem(last=False)
             else:

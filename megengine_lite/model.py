@@ -16,6 +16,7 @@ from weakref import WeakSet
 import numpy as np
 
 from megengine_lite._api.batches import batches_of, taken_apart
+from megengine_lite._api.load_options import LoadOptions, to_name
 from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_feeds
 from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
@@ -24,9 +25,9 @@ from megengine_lite._core.runtime.devices import get_device
 from megengine_lite._core.runtime.jobs import Loans
 from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._core.system.files import to_path
-from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite._core.system.memory_limit import describe_bytes
-from megengine_lite.errors import DeviceError, LiteError, LiteValueError, printable
+from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, brief, printable
 from megengine_lite.network import LiteNetwork
 from megengine_lite.struct import LiteDeviceType
 
@@ -85,8 +86,6 @@ class _Worker:
         self.count = len(inputs)
         self.defaults = {i.name: i.array(i.default) for i in inputs if i.default is not None}
 
-
-MOST_WORKERS = 256
 
 _INSIDE = (
     "a run of this model is under way on this thread, so an operator or a signal handler inside of it can neither run "
@@ -197,27 +196,18 @@ class Model:
         prepared: str | os.PathLike[str] | None = None,
         share_weights: bool = False,
     ):
-        count = to_integer(workers, "workers")
-        if not 1 <= count <= MOST_WORKERS:
-            raise LiteValueError(f"workers is a number from 1 to {MOST_WORKERS}, not {count}")
-        if device != "cpu":
-            raise DeviceError(f"there is no device {device!r}; there is 'cpu'")
-        each = (
-            max(1, within_quota(get_device(LiteDeviceType.LITE_CPU).count()) // count)
-            if threads is None
-            else to_integer(threads, "threads")
-        )
+        options = LoadOptions.checked(threads, workers, precision, narrow_double, decryption, prepared, share_weights)
+        if to_name(device, "device") != "cpu":
+            raise DeviceError(f"there is no device {brief(device)}; there is 'cpu'")
+        each = options.threads or max(1, within_quota(get_device(LiteDeviceType.LITE_CPU).count()) // options.workers)
         config = LiteConfig()
-        config.bare_model_cryption_name = decryption
+        config.bare_model_cryption_name = options.decryption
         first = LiteNetwork(config)
-        first.threads_number, first.precision, first.narrow_double = each, precision, narrow_double
-        first._settings.shares_weights = bool(share_weights)
-        first.load(model, prepared=prepared)
-        self._options: dict[str, Any] = {
-            "threads": threads, "workers": count, "precision": precision, "narrow_double": first.narrow_double,
-            "device": device, "decryption": decryption, "prepared": first._prepared,
-            "share_weights": bool(share_weights),
-        }  # fmt: skip
+        first.threads_number, first.precision = each, options.precision
+        first.narrow_double = options.narrow_double
+        first._settings.shares_weights = options.share_weights
+        first.load(model, prepared=options.prepared)
+        self._options = options
         self._threads = each
         self._source = first._source
         loaded = first._loaded("Model").model
@@ -227,9 +217,9 @@ class Model:
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
         self._scalar_outputs = [o.name for o in self._outputs if o.name in self._scalars]
         networks = [first]
-        for _ in range(count - 1):
+        for _ in range(options.workers - 1):
             network = LiteNetwork()
-            network.threads_number, network.precision = each, precision
+            network.threads_number, network.precision = each, options.precision
             network.share_weights_with(first)
             networks.append(network)
         self._workers = [_Worker(n, self._inputs) for n in networks]
@@ -362,18 +352,22 @@ class Model:
             As a call. The results before come first. Or there is no tqdm for the bar.
         """
         size = to_integer(batch_size, "batch_size")
-        ahead = 2 * self._options["workers"] if prefetch is None else to_integer(prefetch, "prefetch")
+        ahead = 2 * self._options.workers if prefetch is None else to_integer(prefetch, "prefetch")
         if size < 1 or ahead < 1:
             raise LiteValueError(f"batch_size and prefetch are 1 or more, not {size} and {ahead}")
-        results = self._mapped(inputs, size, ahead)
-        if not progress:
+        try:
+            items = iter(inputs)
+        except TypeError:
+            raise LiteTypeError(f"map takes an iterable of inputs, not {brief(inputs)}") from None
+        results = self._mapped(items, size, ahead)
+        if not to_switch(progress, "progress"):
             return results
         from megengine_lite._api.progress_bars import require_tqdm, with_bar
 
         require_tqdm()  # now, not with the first result
         return with_bar(results, length_hint(inputs) or None, "running")
 
-    def _mapped(self, inputs: Iterable[Any], size: int, ahead: int) -> Generator[Outputs, None, None]:
+    def _mapped(self, inputs: Iterator[Any], size: int, ahead: int) -> Generator[Outputs, None, None]:
         waiting: deque[tuple[RunFuture, list[int] | None]] = deque()
         try:
             for feeds, counts in batches_of((self._feeds_of(x) for x in inputs), size):
@@ -524,7 +518,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
         source = bytes(self._source) if isinstance(self._source, memoryview) else self._source
-        return _load_again, (source, self._options)
+        return _load_again, (source, self._options._asdict())
 
     def _facts(self) -> dict[str, str]:
         """What ``repr`` shows, by title."""
@@ -533,9 +527,9 @@ class Model:
         facts = {
             "inputs": ", ".join(map(str, self.inputs)),
             "outputs": ", ".join(map(str, self.outputs)),
-            "device": f"cpu, {self._options['workers']} x {self._threads} threads",
-            **({} if self._options["precision"] == "float32" else {"precision": self._options["precision"]}),
-            **({"double": "float32"} if self._options["narrow_double"] else {}),
+            "device": f"cpu, {self._options.workers} x {self._threads} threads",
+            **({} if self._options.precision == "float32" else {"precision": self._options.precision}),
+            **({"double": "float32"} if self._options.narrow_double else {}),
             "memory": describe_bytes(self._memory()),
         }
         if self._last is not None:

@@ -10,7 +10,7 @@ from megengine_lite._api.options import LiteConfig, LiteExtraConfig
 from megengine_lite._api.run_settings import RunSettings
 from megengine_lite._core.runtime.devices import check_device_id
 from megengine_lite._core.session_config import PRECISIONS, AlgoPolicy
-from megengine_lite._core.system.integers import to_integer
+from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite._core.system.suggest import choices
 from megengine_lite._records import replace
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError
@@ -18,6 +18,15 @@ from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteAlgoSelectStrategy, LiteDeviceType
 
 _ALL_STRATEGIES = sum(LiteAlgoSelectStrategy)
+
+
+def to_precision(precision: object) -> str:
+    """The name of a precision of weights."""
+    if not isinstance(precision, str):
+        raise LiteTypeError(f"precision is a text, not {type(precision).__name__}")
+    if precision not in PRECISIONS:
+        raise LiteValueError(f"unknown precision {precision!r} {choices(precision, PRECISIONS)}")
+    return precision
 
 
 class NetworkSettings(EngineOwner):
@@ -79,11 +88,7 @@ class NetworkSettings(EngineOwner):
     @precision.setter
     def precision(self, precision: str) -> None:
         self._require_not_loaded("precision")
-        if not isinstance(precision, str):
-            raise LiteTypeError(f"precision is a text, not {type(precision).__name__}")
-        if precision not in PRECISIONS:
-            raise LiteValueError(f"unknown precision {precision!r} {choices(precision, PRECISIONS)}")
-        self._settings.precision = precision
+        self._settings.precision = to_precision(precision)
 
     @property
     def narrow_double(self) -> bool:
@@ -98,7 +103,7 @@ class NetworkSettings(EngineOwner):
     @narrow_double.setter
     def narrow_double(self, narrow_double: bool) -> None:
         self._require_not_loaded("narrow_double")
-        self._settings.narrow_double = bool(to_integer(narrow_double, "narrow_double", bools=True))
+        self._settings.narrow_double = to_switch(narrow_double, "narrow_double")
 
     def is_cpu_inplace_mode(self) -> bool:
         """Whether all work is done on the calling thread, inside of :meth:`forward`."""

@@ -280,8 +280,8 @@ def test_an_output_without_rows():
     ("options", "kind", "says"),
     [
         ({"model": 3}, LiteTypeError, "a path or bytes"),
-        ({"keep": "id"}, LiteTypeError, "lists of names"),
-        ({"outputs": "prob"}, LiteTypeError, "lists of names"),
+        ({"keep": "id"}, LiteTypeError, "keep is a list of names, not a text"),
+        ({"outputs": "prob"}, LiteTypeError, "outputs is a list of names, not a text"),
         ({"batch_size": 0}, LiteValueError, "batch_size is 1 or more"),
         ({"batch_size": 2.5}, LiteTypeError, "batch_size"),
         ({"threads": "two"}, LiteTypeError, "threads"),

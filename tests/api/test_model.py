@@ -374,7 +374,7 @@ def test_names_are_text_in_html():
     [
         ({"workers": 0}, LiteValueError, "workers is a number from 1 to 256, not 0"),
         ({"workers": 1.5}, LiteTypeError, "workers is an int"),
-        ({"threads": 0}, LiteValueError, "at least one thread"),
+        ({"threads": 0}, LiteValueError, "threads is 1 or more"),
         ({"threads": "2"}, LiteTypeError, "threads is an int"),
         ({"device": "cuda"}, DeviceError, "there is no device 'cuda'; there is 'cpu'"),
         ({"precision": "int3"}, LiteValueError, r"unknown precision 'int3' \(there are float32, bfloat16, float16"),
