@@ -113,8 +113,8 @@ class LiteTypeError(LiteError, TypeError, KeyError):
     """An argument or an element type is not supported."""
 
 
-class LiteIndexError(LiteError, IndexError):
-    """An index is out of range."""
+class LiteIndexError(LiteError, IndexError, KeyError):
+    """There is nothing at an index, or of a name."""
 
 
 class LiteMemoryError(LiteError, MemoryError):

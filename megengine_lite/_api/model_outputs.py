@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import TypeVar, overload
 
 import numpy as np
 
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteIndexError, printable
 
+_D = TypeVar("_D")
 
-class Outputs:
-    """The results of one run: arrays by name or position.
 
-    Iterating gives the arrays in the order of :attr:`Model.outputs`, so they can be unpacked; ``dict(outputs)`` and
-    :meth:`keys` have the names. The arrays are the caller's.
+class Outputs(Mapping[str, np.ndarray]):
+    """The results of one run: arrays by name or position. The arrays are the caller's.
+
+    This is a mapping from names to arrays with one difference: iterating gives the arrays, in the order of
+    :attr:`Model.outputs`, so that they can be unpacked. :meth:`keys` has the names, also for ``dict(outputs)`` and
+    ``**outputs``. Two of them are equal only if they are the same object.
 
     Examples
     --------
@@ -32,19 +36,23 @@ class Outputs:
     def __init__(self, arrays: dict[str, np.ndarray]):
         self._arrays = arrays
 
-    def keys(self) -> Iterable[str]:
+    def keys(self) -> KeysView[str]:
         """The names of the outputs."""
         return self._arrays.keys()
 
-    def values(self) -> Iterable[np.ndarray]:
+    def values(self) -> ValuesView[np.ndarray]:
         """The arrays."""
         return self._arrays.values()
 
-    def items(self) -> Iterable[tuple[str, np.ndarray]]:
+    def items(self) -> ItemsView[str, np.ndarray]:
         """Names and arrays."""
         return self._arrays.items()
 
-    def get(self, name: str, default: np.ndarray | None = None) -> np.ndarray | None:
+    @overload
+    def get(self, name: str, /) -> np.ndarray | None: ...
+    @overload
+    def get(self, name: str, /, default: np.ndarray | _D) -> np.ndarray | _D: ...
+    def get(self, name: str, /, default: object = None) -> object:
         """The array of a name, or ``default`` if there is no such output."""
         return self._arrays.get(name, default)
 
@@ -63,8 +71,12 @@ class Outputs:
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[np.ndarray]:  # type: ignore[override]  # as the class says, it is to be unpacked
         return iter(self._arrays.values())
+
+    # Arrays have no answer to the question whether they are equal.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __len__(self) -> int:
         return len(self._arrays)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -119,6 +120,23 @@ def test_outputs_unpack_and_have_names_and_positions():
         outputs["r"]
     with pytest.raises(LiteIndexError, match="there are 2 outputs, no number 2"):
         outputs[2]
+
+
+def test_outputs_are_a_mapping():
+    first, second = np.zeros(2), np.ones([1, 3], "int32")
+    outputs, twin = Outputs({"p": first, "q": second}), Outputs({"p": first, "q": second})
+    assert isinstance(outputs, Mapping) and {**outputs} == dict(outputs) == dict(outputs.items())
+    match outputs:
+        case {"q": found, **others}:
+            assert found is second and others == {"p": first}
+    assert outputs.keys() == {"p", "q"} and outputs.get("r", 3) == 3 and not isinstance(outputs.get("p"), int)
+    with pytest.raises(KeyError):
+        outputs["r"]
+    with pytest.raises(IndexError):
+        outputs[2]
+    assert outputs == outputs and outputs != twin and len({outputs, twin}) == 2
+    add = megengine_lite.load(ADD)
+    assert add(Outputs({"a": np.ones([2, 3]), "b": np.ones([2, 3])}))["sum"].tolist() == [[2.0] * 3] * 2
 
 
 def test_results_are_the_callers(model, expected):
