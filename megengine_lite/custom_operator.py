@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from megengine_lite._core.operators.custom import (
+    MOST_OUTPUTS,
     ComputeFunction,
     InferFunction,
     OperatorInfo,
@@ -44,9 +45,11 @@ from megengine_lite._core.operators.custom import (
     remove_user_operator,
 )
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
-from megengine_lite.errors import LiteTypeError, LiteValueError
+from megengine_lite.errors import LiteTypeError, LiteValueError, brief
 
 __all__ = ["OperatorInfo", "TensorInfo", "register_operator", "unregister_operator"]
+
+_STANDARD = "ai.onnx."
 
 
 def register_operator(
@@ -59,7 +62,8 @@ def register_operator(
     type_name : str
         The name in the model: of the operator's type, of the custom operator, or of the loader of a C library (the part
         before the first colon); in ONNX models the domain, a dot and the type. A name that is registered here takes
-        precedence over a C library's.
+        precedence over a C library's, but not over operators that are read from ONNX models: a model that has one of
+        this name is loaded with a :class:`LiteWarning <megengine_lite.errors.LiteWarning>`.
     infer : callable
         ``infer(op, inputs)`` gives a :class:`TensorInfo`, or a sequence of them, for the outputs. ``op`` is an
         :class:`OperatorInfo`, ``inputs`` a list of :class:`TensorInfo`. It is called when a network meets new input
@@ -78,25 +82,30 @@ def register_operator(
     Raises
     ------
     LiteValueError
-        The name belongs to an operator of this package or is registered already.
+        The name belongs to an operator of this package, is registered already, or begins with ``"ai.onnx."``, the
+        domain that needs no name.
     LiteTypeError
         An argument has a wrong type; ``infer`` is not a function, for example.
 
     Notes
     -----
     The kernel runs in the thread that runs the network, with Python's lock. An exception in it becomes a
-    :class:`~megengine_lite.errors.LiteError` with the exception as its cause.
+    :class:`~megengine_lite.errors.LiteError` with the exception as its cause. It can run other models, but not the one
+    that it is a part of.
     """
     if not isinstance(type_name, str):
         raise LiteTypeError(f"type_name must be a str, is {type(type_name).__name__}")
     if type_name == INPUT or type_name in CONSTANTS:
         raise LiteValueError(f"{type_name} holds the model's inputs or weights; the loader reads it itself")
+    if type_name.startswith(_STANDARD) and "." not in type_name.removeprefix(_STANDARD):
+        raise LiteValueError(f"the domain ai.onnx needs no name: register {type_name.removeprefix(_STANDARD)!r}")
     if not callable(infer):
         raise LiteTypeError(f"infer must be a function, is {type(infer).__name__}")
-    if not callable(outputs) and not isinstance(outputs, int):
-        raise LiteTypeError(f"outputs must be a number or a function, is {type(outputs).__name__}")
-    if isinstance(outputs, int) and outputs < 1:
-        raise LiteValueError(f"an operator has at least one output, not {outputs}")
+    if not callable(outputs):
+        if not isinstance(outputs, int) or isinstance(outputs, bool):
+            raise LiteTypeError(f"outputs must be a number or a function, is {type(outputs).__name__}")
+        if not 1 <= outputs <= MOST_OUTPUTS:
+            raise LiteValueError(f"an operator has 1 to {MOST_OUTPUTS} outputs, not {brief(outputs)}")
 
     def decorate(kernel: ComputeFunction) -> ComputeFunction:
         if not callable(kernel):

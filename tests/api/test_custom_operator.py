@@ -8,6 +8,7 @@ import pytest
 from support.definitions import make_node, make_specs
 from support.places import TESTS
 
+import megengine_lite
 from megengine_lite import custom_operator
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.records import ModelRecord, OperatorRecord
@@ -20,9 +21,11 @@ from megengine_lite._core.operators.reference import run_reference
 from megengine_lite._core.runtime.session import Session
 from megengine_lite.custom_operator import TensorInfo, register_operator, unregister_operator
 from megengine_lite.errors import (
+    InternalError,
     LiteError,
     LiteTypeError,
     LiteValueError,
+    LiteWarning,
     ModelFormatError,
     ShapeError,
     UnsupportedOperatorError,
@@ -201,6 +204,84 @@ def test_functions_that_break_their_promise_are_told(registered, kernel, infer, 
         outputs_of(model_with("Bad"))
 
 
+def _raises():
+    yield X
+    raise KeyError("x")
+
+
+F4 = np.dtype(np.float32)
+ODD = {
+    "None": lambda: None,
+    "a number": lambda: 3,
+    "a real number": lambda: 1.5,
+    "a flag": lambda: True,
+    "a text": lambda: "text",
+    "bytes": lambda: b"12",
+    "an object": object,
+    "a class": lambda: int,
+    "a dict": lambda: {"y": X},
+    "a set": lambda: {1},
+    "nothing": list,
+    "a list of None": lambda: [None],
+    "two": lambda: (X, X),
+    "nested": lambda: [[[X]]],
+    "a scalar": lambda: np.float32(1),
+    "a ragged list": lambda: [[1, [2]]],
+    "a generator": _raises,
+    "an array of texts": lambda: np.array("x"),
+    "an array of objects": lambda: np.array([None]),
+    "complex numbers": lambda: X * 1j,
+    "many dimensions": lambda: np.zeros([1] * 20),
+    "a shape": lambda: (2, 3),
+    "a shape of text": lambda: TensorInfo("23", F4),
+    "a shape of real numbers": lambda: TensorInfo((2.5, 3), F4),
+    "a number as shape": lambda: TensorInfo(3, F4),
+    "a giant shape": lambda: TensorInfo((10**30,), F4),
+    "no type": lambda: TensorInfo((2, 3), None),
+    "an unknown type": lambda: TensorInfo((2, 3), "float99"),
+    "a text as scale": lambda: TensorInfo((2, 3), np.dtype(np.int8), "x"),
+    "NaN as scale": lambda: TensorInfo((2, 3), np.dtype(np.int8), np.nan),
+    "a text as zero point": lambda: TensorInfo((2, 3), np.dtype(np.uint8), 1.0, "x"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("place", ["kernel", "infer", "outputs"])
+def test_whatever_a_function_returns_is_told(registered, place, odd):
+    """Each function of a user, with results of each wrong kind: an error of this package that names the operator."""
+    functions = {"kernel": lambda op, i: i[0], "infer": lambda op, i: i[0], "outputs": lambda op: 1}
+    functions[place] = lambda *arguments: ODD[odd]()
+    registered("Odd", **functions)
+    if (place, odd) == ("outputs", "a number"):
+        return
+    with pytest.raises(LiteError, match="Odd") as raised:
+        outputs_of(model_with("Odd", n_outputs=2 if place == "outputs" else 1))
+        count_outputs("Odd", None, 1)
+    assert not isinstance(raised.value, InternalError)
+
+
+def test_a_kernel_without_return_is_told(registered):
+    registered("Silent", lambda op, inputs: None)
+    with pytest.raises(
+        LiteTypeError,
+        match=r"Silent 'mine': the kernel of 'Silent' returned None, expected an array .* is there no return\?",
+    ):
+        outputs_of(model_with("Silent"))
+
+
+@pytest.mark.parametrize("name", ["Relu", "com.microsoft.Gelu"])
+def test_operators_of_onnx_stay_and_that_is_told(registered, name):
+    parser = pytest.importorskip("onnx.parser")
+    registered(name, lambda op, inputs: inputs[0] + 100)
+    domain, _, kind = name.rpartition(".")
+    call = f"{domain}.{kind}" if domain else kind
+    graph = f"g (float[3] x) => (float[3] y) {{ y = {call}(x) }}"
+    text = f'<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> {graph}'
+    with pytest.warns(LiteWarning, match=f"{name!r} is an operator that is read here; the one registered is not used"):
+        model = megengine_lite.load(parser.parse_model(text).SerializeToString())
+    assert model(np.zeros(3))["y"].tolist() == [0, 0, 0]
+
+
 def test_names_are_taken_once():
     register_operator("Once", infer=lambda op, inputs: inputs[0])(scale)
     with pytest.raises(LiteValueError, match="registered already"):
@@ -210,7 +291,7 @@ def test_names_are_taken_once():
         unregister_operator("Once")
 
 
-@pytest.mark.parametrize("name", ["Elemwise", "ConvolutionV2", "Convolution", ""])
+@pytest.mark.parametrize("name", ["Elemwise", "ConvolutionV2", "Convolution", "", "ai.onnx.Relu", "ai.onnx.Mine"])
 def test_operators_of_the_package_stay(name):
     with pytest.raises(LiteValueError):
         register_operator(name, infer=lambda op, inputs: inputs[0])(scale)
@@ -223,6 +304,8 @@ def test_operators_of_the_package_stay(name):
         ({"type_name": "A", "infer": 3}, LiteTypeError),
         ({"type_name": "A", "infer": scale, "outputs": "two"}, LiteTypeError),
         ({"type_name": "A", "infer": scale, "outputs": 0}, LiteValueError),
+        ({"type_name": "A", "infer": scale, "outputs": True}, LiteTypeError),
+        ({"type_name": "A", "infer": scale, "outputs": 10**9}, LiteValueError),
     ],
 )
 def test_arguments_are_checked(options, error):

@@ -8,7 +8,8 @@ name from the table does not affect models that are loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,21 @@ from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxAttributes
 from megengine_lite._core.ir.params import Param
-from megengine_lite._core.operators.base import DynamicOperator, fail, register
+from megengine_lite._core.operators.base import DynamicOperator, fail, label, register
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
 from megengine_lite._core.operators.registry import REGISTRY
+from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite._records import record
-from megengine_lite.errors import LiteError, LiteTypeError, LiteValueError, ModelFormatError, UnsupportedOperatorError
+from megengine_lite.errors import (
+    LiteError,
+    LiteTypeError,
+    LiteValueError,
+    ModelFormatError,
+    UnsupportedOperatorError,
+    brief,
+)
 
 _C = DTypeCode
 # Storage type and whether there is a zero point -> quantized type.
@@ -34,6 +43,7 @@ _QUANTIZED = {
     (np.dtype(np.uint8), True): _C.QUANTIZED8_ASYMM,
 }
 _PAYLOAD_OF_CUSTOM_NODE = 3
+MOST_OUTPUTS = 4096
 
 
 @record(frozen=True, slots=True)
@@ -101,14 +111,21 @@ class UserOperator:
         if not callable(self.outputs):
             return self.outputs
         info = OperatorInfo(self.type_name, "", _data(payload), _fields(params), n_inputs)
-        return int(self._call(self.outputs, "outputs", info))
+        made = self._call(self.outputs, "outputs", info)
+        count = to_integer(made, f"what outputs of the custom operator {self.type_name!r} returns")
+        if not 1 <= count <= MOST_OUTPUTS:
+            raise LiteValueError(
+                f"outputs of the custom operator {self.type_name!r} returned {count}; an operator has 1 to "
+                f"{MOST_OUTPUTS} outputs"
+            )
+        return count
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[Spec]:
         made = self._call(self.infer_function, "infer", self._info(node), [_tensor_info(s) for s in ins])
-        infos = [made] if isinstance(made, TensorInfo) else list(made)
+        infos = self._several(node, "infer", made, TensorInfo, "a TensorInfo or a sequence of them")
         if len(infos) != len(node.outputs):
             raise fail(node, f"infer of {self.type_name!r} gave {len(infos)} outputs, the file has {len(node.outputs)}")
-        return [_tensor_spec(node, info) for info in infos]
+        return [self._spec(node, info) for info in infos]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
@@ -119,7 +136,8 @@ class UserOperator:
             view.flags.writeable = False
             inputs.append(view)
         made = self._call(self.compute_function, "the kernel", self._info(node), inputs)
-        arrays = [made] if isinstance(made, np.ndarray) else [np.asarray(a) for a in made]
+        several = self._several(node, "the kernel", made, np.ndarray | np.generic, "an array or a sequence of arrays")
+        arrays = [self._call(np.asarray, "the kernel", a) for a in several]
         if len(arrays) != len(out_specs):
             raise fail(node, f"the kernel of {self.type_name!r} gave {len(arrays)} outputs, expected {len(out_specs)}")
         for array, spec in zip(arrays, out_specs, strict=True):
@@ -131,6 +149,31 @@ class UserOperator:
                     f"its infer promised {spec.dtype.storage} {shape}",
                 )
         return arrays
+
+    def _several(self, node: AnyNode, what: str, made: Any, one: Any, expected: str) -> list[Any]:
+        """What a function of the user returned, as a list."""
+        if isinstance(made, one):
+            return [made]
+        if isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping | Set):
+            return list(self._call(lambda: [*made], what))  # a generator is the user's function, too
+        forgotten = "; is there no return?" if made is None else ""
+        raise LiteTypeError(
+            f"{label(node)}: {what} of {self.type_name!r} returned {brief(made)}, expected {expected}{forgotten}"
+        )
+
+    def _spec(self, node: AnyNode, info: Any) -> Spec:
+        """The spec that ``infer`` has promised."""
+        if not isinstance(info, TensorInfo):
+            raise LiteTypeError(
+                f"{label(node)}: infer of {self.type_name!r} must give TensorInfo objects, gave {brief(info)}"
+            )
+        shape = None if info.shape is None else _to_shape(node, info.shape)
+        try:
+            return _tensor_spec(info, shape)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise LiteTypeError(
+                f"{label(node)}: infer of {self.type_name!r} gave {brief(info)}; there are no tensors like that"
+            ) from None
 
     def _info(self, node: AnyNode) -> OperatorInfo:
         return OperatorInfo(self.type_name, node.name, _data(node.payload), _fields(node.params), len(node.inputs))
@@ -161,21 +204,24 @@ def _tensor_info(spec: TensorSpec) -> TensorInfo:
     return TensorInfo(spec.shape, dtype.storage, dtype.scale, dtype.zero_point if "ASYMM" in dtype.code.name else None)
 
 
-def _tensor_spec(node: AnyNode, info: TensorInfo) -> Spec:
-    if not isinstance(info, TensorInfo):
-        raise LiteTypeError(f"infer of {node.op!r} must give TensorInfo objects, gave {type(info).__name__}")
-    shape = None if info.shape is None else tuple(int(d) for d in info.shape)
-    if shape is not None and (not 1 <= len(shape) <= MAX_NDIM or min(shape) < 0):
-        raise fail(node, f"infer gave the shape {shape}, which no tensor can have")
+def _to_shape(node: AnyNode, shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, Iterable):
+        raise LiteTypeError(f"{label(node)}: infer gave the shape {brief(shape)}, which is no sequence of integers")
+    sizes = [to_integer(d, f"{label(node)}: a size that infer gave") for d in shape]
+    if not 1 <= len(sizes) <= MAX_NDIM or min(sizes) < 0:
+        raise fail(node, f"infer gave the shape {tuple(sizes)}, which no tensor can have")
+    return tuple(sizes)
+
+
+def _tensor_spec(info: TensorInfo, shape: tuple[int, ...] | None) -> Spec:
     storage = np.dtype(info.dtype)
-    try:
-        if info.scale is None:
-            dtype = from_numpy(storage)
-        else:
-            code = _QUANTIZED[storage, info.zero_point is not None]
-            dtype = DType(code, float(np.float32(info.scale)), info.zero_point or 0)
-    except KeyError:
-        raise LiteTypeError(f"{node.op}: there are no tensors like {info}") from None
+    if info.scale is None:
+        dtype = from_numpy(storage)
+    else:
+        scale = float(np.float32(info.scale))
+        if not 0 < scale < math.inf:
+            raise ValueError(f"{scale} is no scale")
+        dtype = DType(_QUANTIZED[storage, info.zero_point is not None], scale, info.zero_point or 0)
     return DynamicSpec(dtype) if shape is None else TensorSpec(shape, dtype)
 
 

@@ -49,6 +49,7 @@ from megengine_lite._core.operators.base import is_about_values
 from megengine_lite._core.operators.custom import find_user_operator
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
+from megengine_lite.log import warn
 
 MAX_NODES = 1 << 17
 """Calls of a model whose functions are inlined."""
@@ -283,9 +284,12 @@ class GraphConverter(ControlFlow):
                 with self._naming(node, label):
                     return self._of_graphs(call, scope)
             user = find_user_operator(f"{domain}.{node.op_type}" if domain else node.op_type)
-            if user is not None and find_converter(domain, node.op_type, version) is None:
-                self.narrowing.make_data(call)
-                return convert_user_operator(call, user)
+            if user is not None:
+                if find_converter(domain, node.op_type, version) is None:
+                    self.narrowing.make_data(call)
+                    return convert_user_operator(call, user)
+                name = repr(user.type_name)
+                warn(f"{self._what}: {name} is an operator that is read here; the one registered is not used")
             if domain == OWN_DOMAIN:
                 self.narrowing.make_data(call)
                 with self._naming(node, label):
