@@ -276,14 +276,14 @@ class Model:
         arrays
             The inputs in order, or one mapping from names to them. An input is an array of any strides, a number, a
             (nested) list, an object with ``__dlpack__``, or a Pillow image if the model's input has the form of one.
-            Its elements are converted if that loses no kind: integers to floats, float64 to float32.
+            Its elements are converted if that loses no kind: integers to floats, float64 to float32, which rounds.
         named
             Inputs by name.
 
         Raises
         ------
         LiteValueError
-            Inputs are missing, or given twice, or there are no such.
+            Inputs are missing, or given twice, or there are no such. Or a number is too large for the input's type.
         LiteTypeError, ShapeError
             An input does not fit.
         """

@@ -46,6 +46,8 @@ class ModelInput:
     shape: tuple[int | str, ...]
     dtype: np.dtype[Any]
     default: np.ndarray | None
+    unsigned: str | None = None
+    """What the model has in place of int32: ``"uint32"``, of which it has the bits, or ``"uint64"``."""
 
     @classmethod
     def of(cls, model: LoadedModel, var: Var) -> ModelInput:
@@ -57,6 +59,7 @@ class ModelInput:
             () if name in model.scalars else model.open_shapes.get(name) or spec.shape,
             spec.dtype.storage,
             None if default is None else default.array,
+            model.unsigned.get(name),
         )
 
     @property
@@ -81,14 +84,14 @@ class ModelInput:
         LiteTypeError
             It has no numbers, or those of another kind.
         LiteValueError
-            An integer does not fit into the input's type.
+            A number does not fit into the input's type.
         ShapeError
             It has another number of dimensions.
         """
         if type(value) is not np.ndarray:
             value = self._read(value)
         dtype = self.dtype
-        if value.dtype != dtype:
+        if value.dtype != dtype or self.unsigned == "uint64":
             value = self._converted(value, dtype)
         rank = len(self.shape)
         if value.ndim != rank and not (rank == 0 and value.shape == (1,)):
@@ -126,11 +129,7 @@ class ModelInput:
                 f"input {self.name!r} has elements of {dtype}, the array of {value.dtype}; convert it, for example by "
                 f"array.astype({dtype.name!r})"
             )
-        found = value.astype(dtype)
-        if wanted in "iu" and (found != value).any():
-            wrong = value[found != value].flat[0]
-            raise LiteValueError(f"input {self.name!r} has elements of {dtype}, which cannot hold {wrong}")
-        return found
+        return in_type(value, dtype, f"input {self.name!r}", self.unsigned)
 
     def _image(self, image: Any) -> np.ndarray:
         """A Pillow image as a batch of one, with channels where the input has them; numbers from 0 to 255."""
@@ -145,6 +144,35 @@ class ModelInput:
         assert isinstance(channels, int)
         pixels = np.asarray(image.convert(_IMAGE_MODES[channels])).reshape(image.height, image.width, channels)
         return (pixels.transpose(2, 0, 1) if channels_first else pixels)[None]
+
+
+def in_type(array: np.ndarray, dtype: np.dtype[Any], what: str, unsigned: str | None = None) -> np.ndarray:
+    """Numbers in another type. They may be rounded to that of real numbers; any other change is an error.
+
+    Parameters
+    ----------
+    dtype
+        The type of the result.
+    what
+        Stands in the message for what the array is.
+    unsigned
+        What the model has in place of int32: ``"uint32"``, of which it has the bits, or ``"uint64"``.
+    """
+    target = dtype
+    if unsigned and array.size:
+        is_negative = array.dtype.kind == "i" and array.min() < 0
+        if unsigned == "uint64" and is_negative:
+            raise LiteValueError(f"{what} has elements of uint64, which cannot hold {array.min()}")
+        if unsigned == "uint32" and not is_negative:
+            target = np.dtype(np.uint32)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        found = array.astype(target)
+    lost = np.isinf(found) if target.kind == "f" else found != array
+    if lost.any() and target.kind == "f":
+        lost &= np.isfinite(array)
+    if lost.any():
+        raise LiteValueError(f"{what} has elements of {target}, which cannot hold {array[lost].flat[0]}")
+    return found.view(dtype)
 
 
 def _is_mapping(value: Any) -> bool:

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megengine_lite._api.model_inputs import in_type
 from megengine_lite._api.random_values import random_values
 from megengine_lite._cli import number_types
 from megengine_lite._cli.display import shape_text
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._cli.random_inputs import add_random_flags, described_inputs
+from megengine_lite._core.ir.declared_shape import OpenShape, open_shape_text
 from megengine_lite._core.system.files import open_file, read_file
 from megengine_lite._core.system.memory_limit import check_room
 from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite.log import warn
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork, LiteTensor
@@ -77,6 +80,7 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
         does not give have the values of the first test case behind the model, or the model's default values.
     """
     names = network.get_all_input_name()
+    model = network._loaded("set_inputs").model
     layouts = {name: network.get_io_tensor(name).layout for name in names}
     specs = {name: (layout.shapes, np.dtype(layout.dtype)) for name, layout in layouts.items()}
     given: dict[str, np.ndarray] = described_inputs(args, specs)
@@ -87,7 +91,8 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
         if name in given:
             raise LiteValueError(f"input {name!r} is given twice")
         tensor = network.get_io_tensor(name)
-        given[name] = _fit(read_value(value, name, tensor, args), tensor)
+        shape = model.open_shapes.get(name) or tensor.layout.shapes
+        given[name] = _fit(read_value(value, name, tensor, args, shape), name, specs[name][1], model.unsigned.get(name))
     missing = [n for n in names if n not in given]
     defaults = _default_inputs(args) if missing else set()
     case = next(iter(stored_cases(args)), {}) if missing else {}
@@ -103,12 +108,23 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
                 f"input {name!r} ({dtype} {shape_text(shape)}) has no value: give --input {name}=FILE, or "
                 f'--input-desc "{name}:{",".join(map(str, shape))}" for random values'
             )
+        _tell_of_open_sizes(name, model.open_shapes.get(name))
         given[name] = random_values(shape, dtype, args.seed)
     if args.batch_size:
         given = {name: _at_batch(a, args.batch_size, name) for name, a in given.items()}
     for name, array in given.items():
         network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
     return given
+
+
+def _tell_of_open_sizes(name: str, shape: OpenShape | None) -> None:
+    """Warns of sizes that are 1 only because nobody has given them. For a batch 1 is what people expect."""
+    if shape and not all(isinstance(size, int) for size in shape[1:]):
+        taken = ",".join(str(size) if isinstance(size, int) else "1" for size in shape)
+        warn(
+            f"input {name!r} is {open_shape_text(shape)} in the model; random values of {taken} are taken: give "
+            f'--input-desc "{name}:SIZES" for others'
+        )
 
 
 def _at_batch(array: np.ndarray, samples: int, name: str) -> np.ndarray:
@@ -161,8 +177,8 @@ def _split(words: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, st
             raise LiteValueError(f"--input {item!r} does not name one of the inputs {', '.join(names)}")
 
 
-def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
-    """The array that a value on the command line stands for."""
+def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace, declared: Sequence[int | str]) -> np.ndarray:
+    """The array that a value on the command line stands for; ``declared`` is the input's shape in the model."""
     dtype = np.dtype(tensor.layout.dtype)
     if re.fullmatch(r"\{[\d, ]+\}", text):
         shape = [int(d) for d in text.strip("{} ").split(",")]
@@ -185,7 +201,7 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace) -> np.
     if suffix in (".pkl", ".pickle"):
         raise LiteValueError(f"{text} is not read, because pickle files can run code: save the arrays as .npz")
     if suffix in IMAGE_SUFFIXES:
-        return _read_image(text, tensor, args)
+        return _read_image(text, declared, args)
     raise LiteValueError(
         f"cannot read input {name!r} from {text!r}: neither .npy, .npz, .json, image, [numbers] nor {{shape}}"
     )
@@ -235,21 +251,24 @@ def _read_json(path: str, name: str) -> np.ndarray:
         raise LiteValueError(f"{path} does not describe input {name!r}: {error!r}") from None
 
 
-def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
-    """The image in the size, the channels and the layout (NCHW or NHWC) of the input."""
+def _read_image(path: str, shape: Sequence[int | str], args: Namespace) -> np.ndarray:
+    """The image in the size, the channels and the layout (NCHW or NHWC) of the input.
+
+    A size that the model leaves open is the image's own; if the other one is given, it follows in proportion.
+    """
     try:
         from PIL import Image
     except ImportError:
         raise LiteError(f"reading {path} needs Pillow: pip install pillow") from None
-    shape = tensor.layout.shapes
     if len(shape) != 4:
-        raise LiteValueError(f"an image needs an input of 4 dimensions, this one has {shape_text(shape)}")
+        raise LiteValueError(f"an image needs an input of 4 dimensions, this one has {open_shape_text(shape)}")
     channels_last = shape[1] not in (1, 3) and shape[3] in (1, 3)
     height, width, channels = shape[1:] if channels_last else (*shape[2:], shape[1])
     if channels not in (1, 3):
-        raise LiteValueError(f"an image has 1 or 3 channels, the input is {shape_text(shape)}")
+        raise LiteValueError(f"an image has 1 or 3 channels, the input is {open_shape_text(shape)}: give an array")
     try:
         with open_file(path) as file, Image.open(file) as image:
+            width, height = _fitting_size((width, height), image.size)
             picture = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
     except LiteError:
         raise
@@ -266,6 +285,14 @@ def _read_image(path: str, tensor: LiteTensor, args: Namespace) -> np.ndarray:
     if args.image_std is not None:
         pixels = pixels / args.image_std
     return pixels[None] if channels_last else pixels.transpose(2, 0, 1)[None]
+
+
+def _fitting_size(wanted: tuple[int | str, int | str], own: tuple[int, int]) -> tuple[int, int]:
+    """The width and height of an image for an input, which may leave them open."""
+    width, height = wanted
+    if isinstance(width, int):
+        return width, height if isinstance(height, int) else max(1, round(own[1] * width / own[0]))
+    return (max(1, round(own[0] * height / own[1])), height) if isinstance(height, int) else own
 
 
 def _per_channel(text: str) -> np.ndarray:
@@ -286,16 +313,10 @@ def _divisors(text: str) -> np.ndarray:
     return values
 
 
-def _fit(array: np.ndarray, tensor: LiteTensor) -> np.ndarray:
-    """The array in the type of the input. Values may be rounded; any other change is an error."""
-    dtype = np.dtype(tensor.layout.dtype)
+def _fit(array: np.ndarray, name: str, dtype: np.dtype[Any], unsigned: str | None) -> np.ndarray:
+    """The array in the type of the input."""
     if array.dtype.kind not in "biuf":
         raise LiteValueError(f"values of type {array.dtype} are no numbers")
-    if array.dtype == dtype or dtype.kind == "f":
-        with np.errstate(over="ignore"):  # rounding ends in infinity
-            return array.astype(dtype)
-    with np.errstate(invalid="ignore"):  # what does not fit is told below
-        converted = array.astype(dtype)
-    if not np.array_equal(converted, array):
-        raise LiteValueError(f"values of type {array.dtype} do not fit the input's type {dtype}")
-    return converted
+    return (
+        array if array.dtype == dtype and unsigned != "uint64" else in_type(array, dtype, f"input {name!r}", unsigned)
+    )

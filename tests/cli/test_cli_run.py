@@ -269,7 +269,7 @@ def test_profile_times_every_step(run_json, tmp_path):
 
 @pytest.mark.filterwarnings("error")
 def test_run_shows_infinities_and_nan_without_a_warning(run_json, tmp_path):
-    image = np.resize(np.array([np.inf, -np.inf, np.nan, 3e38, 1e300]), (2, 1, 8, 8))
+    image = np.resize(np.array([np.inf, -np.inf, np.nan, 3e38]), (2, 1, 8, 8))
     np.save(tmp_path / "x.npy", image)
     (case,) = run_json("run", DIGITS, "--input", tmp_path / "x.npy", "--calc-output-rms")["cases"]
     assert case["inputs"]["data"]["mean"] == "nan" and case["outputs"]["prob"]["shape"] == [2, 10]

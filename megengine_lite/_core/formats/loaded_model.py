@@ -87,6 +87,9 @@ class LoadedModel:
         The file has names of operators, not only of variables.
     scalars
         Names of inputs and outputs that have no dimensions in a file whose format has such; here they have one.
+    unsigned
+        Inputs by name that are ``"uint32"`` or ``"uint64"`` in the file. Here they are int32: of the first it has the
+        same bits, of the second the small numbers.
     other_files
         The files beside the model's that values of weights have been read from, if its format allows such.
     properties
@@ -120,6 +123,7 @@ class LoadedModel:
     information: Information | None = None
     has_operator_names: bool = False
     scalars: frozenset[str] = frozenset()
+    unsigned: Mapping[str, str] = field(default_factory=dict)
     other_files: Sized = ()
     properties: Mapping[str, str] = field(default_factory=dict)
     open_shapes: Mapping[str, OpenShape | None] = field(default_factory=dict)

@@ -87,6 +87,7 @@ class _Importer:
         self._builder = converter.builder
         self._given = {} if given is None else given
         self._output_types: dict[str, DType] = {}
+        self._unsigned: dict[str, str] = {}
 
     @property
     def waits_for_shapes(self) -> bool:
@@ -211,6 +212,7 @@ class _Importer:
             metadata=None,
             has_operator_names=any(node.name for node in self._main.node),
             scalars=frozenset(scalars),
+            unsigned=self._unsigned,
             open_shapes=self._open_shapes(outputs),
             output_types=self._output_types,
             properties={entry.key: entry.value for entry in self._record.metadata_props},
@@ -249,6 +251,8 @@ class _Importer:
             raise self._converter.fault(
                 f"input {brief(info.name)} has the shape {shape[:20]}, which no tensor can have"
             )
+        if kind in (_E.UINT32, _E.UINT64):
+            self._unsigned[info.name] = "uint32" if kind == _E.UINT32 else "uint64"
         dtype = _at_the_api(kind)
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
         declared = DeclaredShape(info.name, dims)
