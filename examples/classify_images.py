@@ -7,6 +7,7 @@ python examples/classify_images.py a.png b.jpg         # light digits on a dark 
 For another model change what stands between the lines: its file, how pixels become its input, names of its classes.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,12 +41,19 @@ def bundled_images(count: int) -> Iterator[tuple[str, Image.Image]]:
 
 def opened_images(paths: list[str]) -> Iterator[tuple[str, Image.Image]]:
     for path in paths:
-        with Image.open(path) as image:
-            yield path, image
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except OSError as error:
+            sys.exit(f"{path} is not read: {error}")
+        yield path, image
 
 
 def main() -> None:
-    images = opened_images(sys.argv[1:]) if sys.argv[1:] else bundled_images(10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", nargs="*")
+    paths = parser.parse_args().image
+    images = opened_images(paths) if paths else bundled_images(10)
     with megengine_lite.load(MODEL) as model:
         for name, image in images:
             (probabilities,) = model(prepared(image))

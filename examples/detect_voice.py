@@ -10,6 +10,7 @@ microphone: the model's state goes from each call to the next.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 import wave
@@ -34,7 +35,7 @@ def model_file() -> Path:
 
 def pieces_of(path: str) -> Iterator[np.ndarray]:
     """The recording in pieces of one size, numbers from -1 to 1; zeros fill the last one."""
-    with wave.open(path) as recording:
+    with open(path, "rb") as file, wave.open(file) as recording:
         if (recording.getframerate(), recording.getnchannels(), recording.getsampwidth()) != (RATE, 1, 2):
             sys.exit(f"{path} must have 16 bits, one channel and {RATE} samples per second")
         while content := recording.readframes(PIECE):
@@ -58,10 +59,16 @@ class VoiceDetector:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording")
+    path = parser.parse_args().recording
     detector = VoiceDetector()
-    for k, piece in enumerate(pieces_of(sys.argv[1])):
-        probability = detector(piece)
-        print(f"{k * PIECE / RATE:6.2f} s  {probability:4.0%}  {'#' * round(40 * probability)}")
+    try:
+        for k, piece in enumerate(pieces_of(path)):
+            probability = detector(piece)
+            print(f"{k * PIECE / RATE:6.2f} s  {probability:4.0%}  {'#' * round(40 * probability)}")
+    except (OSError, EOFError, wave.Error) as error:
+        sys.exit(f"{path} is not read: {error}")
 
 
 if __name__ == "__main__":

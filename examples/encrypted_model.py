@@ -7,6 +7,7 @@ python examples/encrypted_model.py secret.mge
 The model here is the one that comes with the package. Without a file the example encrypts it first.
 """
 
+import argparse
 import os
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 import megengine_lite
 from megengine_lite import LiteGlobal
 from megengine_lite.cli import main as megengine_lite_command
-from megengine_lite.errors import DecryptionError
+from megengine_lite.errors import DecryptionError, LiteError
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
 
@@ -32,6 +33,8 @@ def load_encrypted(path: str) -> megengine_lite.Model:
         return megengine_lite.load(path)  # the file says how it is encrypted
     except DecryptionError as error:
         sys.exit(f"MODEL_KEY is not the key of {path}, or the file was changed: {error}")
+    except LiteError as error:
+        sys.exit(f"{path} is not loaded: {error}")
 
 
 def accuracy(model: megengine_lite.Model) -> float:
@@ -43,9 +46,12 @@ def accuracy(model: megengine_lite.Model) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?")
+    given = parser.parse_args().model
     with tempfile.TemporaryDirectory() as folder:
-        path = sys.argv[1] if sys.argv[1:] else str(Path(folder) / "secret.mge")
-        if not sys.argv[1:] and os.environ.get("MODEL_KEY"):
+        path = given or str(Path(folder) / "secret.mge")
+        if not given and os.environ.get("MODEL_KEY"):
             words = ["--method", "AES_256_GCM", "--key", "env:MODEL_KEY"]
             megengine_lite_command(["encrypt", str(BUNDLED / "digits.mge"), path, *words])
         with load_encrypted(path) as model:

@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--output", metavar="FILE", help="where to write the table (to the screen)")
     args = parser.parse_args()
+    if args.folder is not None and not args.folder.is_dir():
+        parser.error(f"{args.folder} is no folder")
     has_bar = importlib.util.find_spec("tqdm") is not None
     with ExitStack() as stack:
         output = stack.enter_context(open(args.output, "w")) if args.output else sys.stdout
@@ -68,7 +70,6 @@ def main() -> None:
         images = Images(sorted(p for p in args.folder.iterdir() if p.is_file()))
         table = csv.writer(output, lineterminator="\n")
         table.writerow(["file", "digit", "probability"])
-        # Results come in the order of the images, while the next ones are read.
         for k, (probabilities,) in enumerate(model.map(images, batch_size=args.batch_size, progress=has_bar)):
             digit = int(probabilities[0].argmax())
             table.writerow([images.read[k].name, digit, f"{probabilities[0, digit]:.4f}"])

@@ -9,6 +9,7 @@ Without an image, a line of text is drawn and read.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -56,7 +57,14 @@ def decoded(probabilities: np.ndarray, characters: list[str]) -> tuple[str, floa
 
 
 def main() -> None:
-    image = Image.open(sys.argv[1]) if len(sys.argv) > 1 else drawn("megengine lite reads 2026")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", nargs="?")
+    path = parser.parse_args().image
+    try:
+        image = Image.open(path) if path else drawn("megengine lite reads 2026")
+        image.load()
+    except OSError as error:
+        sys.exit(f"{path} is not read: {error}")
     with megengine_lite.load(model_file()) as model:
         (probabilities,) = model(prepared(image))
         characters = [*model.metadata["character"].splitlines(), " "]

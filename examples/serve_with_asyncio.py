@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,7 @@ SECONDS = 30.0  # for a client to send its request
 async def answer(model: megengine_lite.Model, body: bytes) -> tuple[str, dict]:
     """The status and the content of the answer to a request."""
     try:
-        with np.errstate(over="ignore"):  # numbers that are too large become infinite
-            image = np.asarray(json.loads(body), "float32").reshape(1, 1, 8, 8)
+        image = np.asarray(json.loads(body), "float64").reshape(1, 1, 8, 8)
         if not np.isfinite(image).all():
             raise ValueError("not all of them are finite")
         (probabilities,) = await model.run_async(image)  # other requests are served meanwhile
@@ -49,7 +49,7 @@ async def read_body(reader: asyncio.StreamReader) -> bytes:
 
 async def serve(model: megengine_lite.Model, port: int) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with closing(writer), suppress(ConnectionError):  # the client may have gone
             try:
                 status, content = await answer(model, await asyncio.wait_for(read_body(reader), SECONDS))
             except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.TimeoutError) as error:
@@ -58,10 +58,6 @@ async def serve(model: megengine_lite.Model, port: int) -> None:
             head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
             await writer.drain()
-        except ConnectionError:
-            pass  # the client has gone
-        finally:
-            writer.close()
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,4 +72,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000)
     with megengine_lite.load(DIGITS, threads=1, workers=os.cpu_count() or 1) as loaded:
         loaded.warmup()
-        asyncio.run(serve(loaded, parser.parse_args().port))
+        try:
+            asyncio.run(serve(loaded, parser.parse_args().port))
+        except (OSError, OverflowError) as error:
+            parser.error(f"the port cannot be used: {error}")

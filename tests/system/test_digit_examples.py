@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -45,6 +46,37 @@ def test_examples_are_short_and_begin_with_how_to_run_them(path):
     assert len(text.splitlines()) < 80
     note = text.split('"""')[1]
     assert f"{path.stem}" in note and "\n\n" in note
+
+
+PROGRAMS = sorted(p.name for p in EXAMPLES.glob("*.py") if "argparse" in p.read_text())
+
+
+def test_all_programs_take_arguments():
+    assert {p.name for p in EXAMPLES.glob("*.py")} - {*PROGRAMS} == {"serve_with_ray.py"}  # "serve run" runs it
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "words", [(), ("--no-such-flag",), ("no such file",), ("--help",), (ROOT / "README.md",)], ids=str
+)
+def test_wrong_arguments_are_told_in_a_line(name, words):
+    """Without arguments, with wrong ones, and with files that are missing or something else."""
+    if not words and name == "serve_with_asyncio.py":
+        return  # it would serve
+    done = run(name, *words)
+    assert "Traceback" not in done.stderr
+    last = (done.stderr or done.stdout).splitlines()[-1]
+    assert last.strip()
+    if words:
+        assert (done.returncode == 0) == (words == ("--help",))
+    if words in (("--no-such-flag",), ("--help",)):
+        assert f"usage: {name}" in done.stdout + done.stderr
+
+
+def test_a_port_that_is_taken_is_told_in_a_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve_with_asyncio.py", "--port", taken.getsockname()[1])
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "port cannot be used" in done.stderr
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from support.places import ROOT
 from support.trained_models import model_file
 
@@ -14,6 +15,19 @@ def output_of(example: str, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, str(ROOT / "examples" / example), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300).stdout
+
+
+def test_what_cannot_be_read_is_told_in_a_line():
+    model_file("rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx")
+    model_file("silero_vad/data/silero_vad.onnx")
+    for example in ("recognise_text.py", "detect_voice.py"):
+        for name in ("no such file", str(ROOT / "README.md")):
+            with pytest.raises(subprocess.CalledProcessError) as raised:
+                output_of(example, name)
+            assert len(raised.value.stderr.splitlines()) == 1 and "is not read" in raised.value.stderr
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        output_of("detect_voice.py")
+    assert "usage: detect_voice.py" in raised.value.stderr and "Traceback" not in raised.value.stderr
 
 
 def test_a_line_of_text_is_read():
