@@ -141,6 +141,18 @@ def test_resizing_to_a_single_element(mode, wanted):
     same(ours, [wanted])
 
 
+@pytest.mark.parametrize("scale", [0.3, 0.5, 1.0, 1.7, 2.0, 3.0])
+@pytest.mark.parametrize("opset", [11, 12, 17])
+def test_nearest_elements_of_tensorflow(scale, opset):
+    """The rule of TensorFlow's exporter; ONNX Runtime takes it in all versions, the standard only in 11 and 12."""
+    rule = {"coordinate_transformation_mode": "tf_half_pixel_for_nn", "nearest_mode": "floor"}
+    x, one = [1.0, 5, 9, 20, 2, 7], node("Resize", "x  s", mode="nearest", **rule)
+    (ours,) = results(one, {"x": x}, F, {"s": np.float32([scale])}, opset=opset)
+    length = int(np.floor(len(x) * np.float32(scale)))
+    places = [min(int((k + 0.5) / scale), len(x) - 1) for k in range(length)]
+    same(ours, [x[k] for k in places])
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("scale", [0.3, 0.6, 1.0, 1.6, 2.0, 3.0])
 def test_aligned_corners_by_scales(scale, mode):

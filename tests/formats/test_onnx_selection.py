@@ -97,6 +97,32 @@ def test_later_nodes_read_the_boxes_that_are_kept():
         np.testing.assert_array_equal(run(made, b=boxes, s=scores)[0], boxes[:, wanted])
 
 
+def test_numbers_of_kept_boxes_are_places_of_elements():
+    """As TensorFlow writes its combined suppression: each row has three numbers, however many rows there are."""
+    limits = {
+        "m": np.array([9]),
+        "o": np.float32([0.3]),
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "two": np.array([2]),
+    }
+    nodes = [
+        helper.make_node("NonMaxSuppression", ["b", "s", "m", "o"], ["rows"]),
+        helper.make_node("GatherND", ["s", "rows"], ["chosen"]),
+        helper.make_node("Slice", ["rows", "zero", "two", "one"], ["pairs"]),
+        helper.make_node("GatherND", ["s", "pairs"], ["rows_of_scores"]),
+    ]
+    outputs = [("chosen", F, None), ("rows_of_scores", F, None)]
+    made = load(make(nodes, [("b", F, [1, "n", 4]), ("s", F, [1, 1, "n"])], outputs, limits))
+    for count in (5, 9, 1):
+        boxes = RNG.uniform(0, 3, (1, count, 4)).astype(np.float32)
+        scores = RNG.random((1, 1, count)).astype(np.float32)
+        wanted = suppressed(boxes, scores, 9, 0.3, None, 0)
+        chosen, rows = run(made, b=boxes, s=scores)
+        np.testing.assert_array_equal(chosen, scores[0, 0, wanted[:, 2]])
+        np.testing.assert_array_equal(rows, np.repeat(scores[0], len(wanted), 0))
+
+
 # ---- different elements ----------------------------------------------------------------------------------------------
 
 

@@ -201,6 +201,7 @@ def chosen(*nodes, output, kind=F):
     constants = {
         "last": np.array([-1]), "zero": np.float32(0), "first": np.array([0]), "all": np.array([-1]),
         "minus": np.array(-1), "second": np.array([1]), "zero_rows": np.array(0), "one_row": np.array(1),
+        "two": np.array([2]),
     }  # fmt: skip
     return make([*first, *nodes], [("x", F, ["n", 3])], [(output, kind, None)], constants)
 
@@ -243,6 +244,21 @@ DATA = {
         node("Transpose", "turned_rows", "columns", perm=[1, 0]),
         node("Concat", "rows columns", "index", axis=-1),
         node("GatherND", "square index", "y"),
+        output="y",
+    ),
+    "a maximum that is a shape": chosen(
+        node("ReduceMax", "places", "most", keepdims=1),
+        node("Concat", "two most", "target", axis=0),
+        node("ConstantOfShape", "target", "y"),
+        output="y",
+    ),
+    "parts of an index": chosen(
+        node("NonZero", "c", "found_places"),
+        node("Transpose", "found_places", "rows", perm=[1, 0]),
+        node("Slice", "rows first second second", "head"),
+        node("Unsqueeze", "head first", "inserted"),
+        node("Squeeze", "inserted first", "index"),
+        node("GatherND", "x index", "y"),
         output="y",
     ),
 }

@@ -122,6 +122,8 @@ def _coordinates(p: Parameters, length: int, n: int, factor: float, roi: np.ndar
         x = x * (length - 1) / (whole - 1) if whole > 1 else x * 0
     elif rule == "asymmetric":
         x = x / scale
+    elif rule == "tf_half_pixel_for_nn":  # of versions 11 and 12 of the operators
+        x = (x + 0.5) / scale
     elif rule == "pytorch_half_pixel" and n == 1:
         x = x * 0
     elif rule == "half_pixel_symmetric":

@@ -5,7 +5,7 @@ A node whose inputs are known and whose results are small is computed at once, s
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -340,9 +340,7 @@ class GraphBuilder:
         if list(order) == list(range(value.rank)):
             return value
         moved = self.moved("Dimshuffle", params.Dimshuffle(pattern=tuple(order), ndim=value.rank), value)
-        for k, axis in enumerate(order):
-            if (value.var, axis) in self.sizes:
-                self.sizes[moved.var, k] = self.sizes[value.var, axis]
+        self._note_sizes(moved, {k: self._size(value, axis) for k, axis in enumerate(order)})
         return moved
 
     def with_axes(self, value: Value, axes: Sequence[int]) -> Value:
@@ -355,8 +353,8 @@ class GraphBuilder:
             return value.with_rank(rank)
         found = self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
         kept = [axis for axis in range(rank) if axis not in axes]
-        known = {axis: self.sizes.get((value.var, k)) for k, axis in enumerate(kept)} | dict.fromkeys(axes, 1)
-        self.sizes |= {(found.var, axis): size for axis, size in known.items() if size is not None}
+        sizes = {axis: self._size(value, k) for k, axis in enumerate(kept)} | dict.fromkeys(axes, 1)
+        self._note_sizes(found, sizes)
         return found
 
     def without_axes(self, value: Value, axes: Sequence[int]) -> Value:
@@ -365,11 +363,12 @@ class GraphBuilder:
         rank = value.rank - len(axes)
         if rank == 0:
             steps = steps[:-1]
-        return (
-            self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
-            if steps
-            else (value.with_rank(rank))
-        )
+        if not steps:
+            return value.with_rank(rank)
+        found = self.moved("AxisAddRemove", params.AxisAddRemove(desc=tuple(steps)), value, rank=rank)
+        kept = [axis for axis in range(value.rank) if axis not in axes]
+        self._note_sizes(found, {k: self._size(value, axis) for k, axis in enumerate(kept)})
+        return found
 
     def shape(self, value: Value) -> Value:
         """The dimensions of a value as a vector of int64."""
@@ -392,14 +391,23 @@ class GraphBuilder:
         length = combined_length(values, sum)
         found = self.node("Concat", params.Axis(axis=axis), inputs, values[0].kind, values[0].rank, dtype, length)
         sizes = [self._size(v, axis) for v in values]
-        if None not in sizes:
-            self.sizes[found.var, axis] = sum(n for n in sizes if n is not None)
+        self._note_sizes(found, {axis: None if None in sizes else sum(n for n in sizes if n is not None)})
         return found
 
     def _size(self, value: Value, axis: int) -> int | None:
         """The size of one axis, if it is known whatever the shapes of the inputs are."""
         var = value.var
         return var.spec.shape[axis] if var.const is not None and isinstance(var, Var) else self.sizes.get((var, axis))
+
+    def _note_sizes(self, value: Value, sizes: Mapping[int, int | None]) -> None:
+        """Notes sizes of axes, as far as they are known; they decide how many elements a vector has."""
+        self.sizes |= {(value.var, axis): size for axis, size in sizes.items() if size is not None}
+        if value.rank == 1 and value.extent is None and sizes.get(0) is not None:
+            value.extent = Length(self.sizes[value.var, 0])
+
+    def carry_sizes(self, source: Value, value: Value, changed: Mapping[int, int | None]) -> None:
+        """Notes that a value has the sizes of another one of its rank, but for some axes."""
+        self._note_sizes(value, {k: self._size(source, k) for k in range(source.rank)} | dict(changed))
 
     def sliced(self, value: Value, axis: int, begin: AnyVar | None, end: AnyVar | None, step: AnyVar | None) -> Value:
         """A part of one axis, by numpy's rules."""
@@ -424,7 +432,16 @@ class GraphBuilder:
             for axis, begin, end, step in parts
         )
         numbers = [self.limit(v) for _, *limits in parts for v in limits if v is not None]
-        return self.moved("Subtensor", params.IndexDescMaskDump(items=items), value, *numbers, length=length)
+        found = self.moved("Subtensor", params.IndexDescMaskDump(items=items), value, *numbers, length=length)
+        self.carry_sizes(value, found, {axis: self._part_size(value, axis, limits) for axis, *limits in parts})
+        return found
+
+    def _part_size(self, value: Value, axis: int, limits: Sequence[AnyVar | None]) -> int | None:
+        """The size of a part of an axis, if it is known."""
+        size, numbers = self._size(value, axis), [None if v is None else _known_number(v) for v in limits]
+        if size is None or any(n is None and v is not None for n, v in zip(numbers, limits, strict=True)):
+            return None
+        return len(range(*slice(*numbers).indices(size)))
 
     def part(self, value: Value, axis: int, begin: int | None, end: int | None, step: int | None = None) -> Value:
         """A part of one axis whose limits are known."""

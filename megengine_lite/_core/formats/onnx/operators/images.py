@@ -14,6 +14,7 @@ _MODES = ("nearest", "linear", "cubic")
 _COORDINATES = (
     "half_pixel",
     "half_pixel_symmetric",
+    "tf_half_pixel_for_nn",
     "pytorch_half_pixel",
     "align_corners",
     "asymmetric",

@@ -109,6 +109,8 @@ def _reduction(call: Call) -> Value:
     if x.kind == ElementType.BOOL and call.op not in ("ReduceMax", "ReduceMin"):
         raise NotConverted("sums of truth values are not defined")
     result = _reduce(b, x, axes, call.op)
+    if axes:
+        b.carry_sizes(x, result, dict.fromkeys(axes, 1))
     return result if call.integer("keepdims", 1) else b.without_axes(result, axes)
 
 

@@ -30,7 +30,9 @@ def _non_max_suppression(call: Call) -> Value:
     parameters = Suppression(bool(call.integer("center_point_box", 0)), least is not None)
     inputs = [b.exact(boxes), b.exact(scores), *limits]
     kept, counts = b.nodes_of("SuppressedBoxes", parameters, inputs, 2)
-    return b.node("KeptBoxes", None, [kept, counts], ElementType.INT64, 2, INT32)
+    found = b.node("KeptBoxes", None, [kept, counts], ElementType.INT64, 2, INT32)
+    b.sizes[found.var, 1] = 3
+    return found
 
 
 @converts("Unique", since=11)
