@@ -54,6 +54,18 @@ def by_tanh(x):
     return x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def test_ranges_without_a_step_and_without_the_domain_s_version():
+    """As TensorFlow's exporter writes them: the file does not say which version of the domain it means."""
+    for begin, end, step in ((np.int64(0), np.int64(5), None), (np.float32(1), np.float32(3), np.float32(0.5))):
+        given = [("a", begin), ("b", end), *([] if step is None else [("s", step)])]
+        model = model_of("Range", given)
+        del model.opset_import[1:]
+        assert len(model.opset_import) == 1
+        model.graph.input.append(helper.make_tensor_value_info("x", F, [1]))
+        wanted = np.arange(begin, end, 1 if step is None else step)
+        assert run(load(model), x=np.zeros(1, np.float32))[0].tolist() == wanted.tolist()
+
+
 def test_activations():
     x, bias = floats(3, 5) * 2, floats(5)
     close(results("Gelu", ("x", x))[0], x * (1 + erf(x / math.sqrt(2))) / 2)

@@ -43,6 +43,8 @@ image, weights = real(1, 4, 7, 7), real(6, 4, 3, 3)
 for op in ("Gelu", "FastGelu", "QuickGelu"):
     case(op, real(3, 8))
 case("FastGelu", real(3, 8), real(8), why="bias")
+case("Range", number(1.5), number(7), number(2))
+case("Range", number(1), number(4), why="no step")
 case("QuickGelu", real(3, 8), why="alpha", alpha=0.5)
 case("BiasGelu", real(3, 8), real(8))
 case("FusedConv", image, weights, real(6), activation="Relu", pads=[1, 1, 1, 1])

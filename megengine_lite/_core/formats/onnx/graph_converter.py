@@ -30,6 +30,7 @@ from megengine_lite._core.formats.onnx.messages import (
 from megengine_lite._core.formats.onnx.narrowing import Narrowing, narrowed_constant
 from megengine_lite._core.formats.onnx.operators import find_converter, first_version
 from megengine_lite._core.formats.onnx.operators.table import (
+    MICROSOFT,
     NEWEST,
     OLDEST,
     STANDARD,
@@ -150,7 +151,8 @@ class GraphConverter(ControlFlow):
         UnsupportedOperatorError
             Operators of the standard are of a version that is not read.
         """
-        versions = {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
+        # Exporters leave out the domain of ONNX Runtime, which has one version and is known there without.
+        versions = {MICROSOFT: 1} | {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
         version = versions.get(STANDARD)
         if version is not None and not OLDEST <= version <= NEWEST:
             newer = "a newer megengine_lite may read it, or " if version > NEWEST else ""

@@ -14,11 +14,17 @@ from megengine_lite._core.formats.onnx.operators.attention import attended, head
 from megengine_lite._core.formats.onnx.operators.indexing import taken
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
-from megengine_lite._core.formats.onnx.operators.table import STANDARD, Call, NotConverted, converts, find_converter
+from megengine_lite._core.formats.onnx.operators.table import (
+    MICROSOFT,
+    STANDARD,
+    Call,
+    NotConverted,
+    converts,
+    find_converter,
+)
 from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
-MICROSOFT = "com.microsoft"
 _M = ElemwiseMode
 _VERSION = 17
 """The version of the standard's operators that these are made of."""
@@ -41,6 +47,14 @@ def first_of(found: Sequence[Value | None]) -> Value:
     first = found[0]
     assert first is not None
     return first
+
+
+@converts("Range", domain=MICROSOFT)
+def _range(call: Call) -> list[Value | None]:
+    step = call.optional(2)
+    if step is None:
+        step = call.builder.retyped(call.builder.constant(np.int64(1)), call.input(0).kind)
+    return as_standard(call, "Range", [call.input(0), call.input(1), step])
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------

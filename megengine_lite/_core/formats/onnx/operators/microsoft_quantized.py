@@ -10,7 +10,6 @@ from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.microsoft import (
-    MICROSOFT,
     as_standard,
     attention_of_rows,
     first_of,
@@ -18,7 +17,7 @@ from megengine_lite._core.formats.onnx.operators.microsoft import (
     with_turned_matrices,
 )
 from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import MICROSOFT, Call, NotConverted, converts
 from megengine_lite._core.ir.params import ElemwiseMode
 
 _M = ElemwiseMode

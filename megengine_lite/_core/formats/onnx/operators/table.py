@@ -17,6 +17,8 @@ from megengine_lite.errors import ModelFormatError
 
 STANDARD = ""
 """Name of the domain of the standard's operators; ``ai.onnx`` means the same."""
+MICROSOFT = "com.microsoft"
+"""Name of the domain of ONNX Runtime's own operators."""
 OLDEST, NEWEST = 6, 28
 """Versions of the standard's operator set that are read."""
 
