@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
@@ -39,15 +40,22 @@ def stored_bytes(shape: tuple[int, ...], dtype: DType) -> int:
     return math.prod(shape[:-1]) * ((shape[-1] * bits + 7) // 8) if shape else 0
 
 
+def piece_of(data: memoryview | FilePiece) -> memoryview | FilePiece:
+    """The bytes without a view of the whole file. Who reads them, too, must have this piece: another one keeps them."""
+    if isinstance(data, FilePiece):
+        return data
+    owner: Any = data.obj
+    return owner.piece(data) if isinstance(owner, FileBytes) else data
+
+
 class FileConstant(Constant):
     """A constant whose bytes in the file are not read before ``array`` is asked for."""
 
     __slots__ = ("_array", "_compressed", "_data", "_held", "_tensor")
 
-    def __init__(self, tensor: TensorRecord, data: memoryview, compressed: bool, key: Hashable):
+    def __init__(self, tensor: TensorRecord, data: memoryview | FilePiece, compressed: bool, key: Hashable):
         self._tensor = replace(tensor, data=None)
-        owner = data.obj
-        self._data: memoryview | FilePiece = owner.piece(data) if isinstance(owner, FileBytes) else data
+        self._data = piece_of(data)
         self._compressed = compressed
         self._array: np.ndarray | None = None
         self._held: weakref.ref[np.ndarray] | None = None  # what a plan may still hold after release
@@ -68,6 +76,11 @@ class FileConstant(Constant):
 
     def _drop(self) -> None:
         self.release()
+
+    @property
+    def stored_data(self) -> memoryview | FilePiece:
+        """The bytes as they are in the file."""
+        return self._data
 
     def stored(self) -> TensorRecord:
         """The tensor with its value as in a file without compression."""

@@ -8,7 +8,9 @@ import posixpath
 
 from megengine_lite._core.formats.containers.model_source import open_source
 from megengine_lite._core.formats.onnx.messages import TensorProto
+from megengine_lite._core.formats.stored_values import piece_of
 from megengine_lite._core.formats.wire.cursor import Cursor
+from megengine_lite._core.system.file_bytes import FilePiece
 from megengine_lite.errors import LiteOSError, ModelFormatError, brief, os_error
 
 
@@ -26,13 +28,26 @@ class ExternalFiles:
     def __init__(self, folder: str | None, what: str):
         self._folder = folder
         self._what = what
-        self._files: dict[str, Cursor] = {}
+        self._files: dict[str, Cursor | None] = {}
+        self._values: dict[tuple[str | None, ...], memoryview | FilePiece] = {}
 
     def __len__(self) -> int:
         """How many of them have been opened."""
         return len(self._files)
 
-    def value_of(self, tensor: TensorProto) -> memoryview:
+    def close(self, keep: bool) -> None:
+        """Looks no longer at whole files, so that memory of values can be given back.
+
+        Parameters
+        ----------
+        keep
+            Values will be asked for again. Those that have been are kept; for others a file is opened again.
+        """
+        self._files = dict.fromkeys(self._files)
+        if not keep:
+            self._values = {}
+
+    def value_of(self, tensor: TensorProto) -> memoryview | FilePiece:
         """The bytes of a tensor.
 
         Raises
@@ -43,10 +58,14 @@ class ExternalFiles:
             The file cannot be read.
         """
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        file = self._open(entries.get("location", ""), tensor.name)
-        offset = self._number(entries, "offset", 0, tensor.name)
-        length = self._number(entries, "length", max(file.size - offset, 0), tensor.name)
-        return file.span(offset, length, f"the value of tensor {brief(tensor.name)}")
+        key = tuple(entries.get(name) for name in ("location", "offset", "length"))
+        found = self._values.get(key)
+        if found is None:
+            file = self._open(entries.get("location", ""), tensor.name)
+            offset = self._number(entries, "offset", 0, tensor.name)
+            length = self._number(entries, "length", max(file.size - offset, 0), tensor.name)
+            found = self._values[key] = piece_of(file.span(offset, length, f"the value of tensor {brief(tensor.name)}"))
+        return found
 
     def _number(self, entries: dict[str, str], key: str, default: int, name: str) -> int:
         text = entries.get(key)

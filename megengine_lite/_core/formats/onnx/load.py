@@ -7,6 +7,7 @@ from typing import Any
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
+from megengine_lite._core.formats.onnx.pieces import keep_pieces
 from megengine_lite._core.formats.onnx.reader import read_model
 from megengine_lite._core.formats.wire.cursor import Cursor
 
@@ -43,4 +44,9 @@ def load_onnx(
     files = ExternalFiles(folder, what)
     model = import_model(record, files, what, check, narrow_double)
     model.other_files = files
+    # From here on only constants look at the bytes: memory is given back when nobody looks at a whole file.
+    is_kept = model.as_in_file is not None  # the record, for the graphs of other shapes
+    files.close(is_kept)
+    if is_kept:
+        keep_pieces(record)
     return model

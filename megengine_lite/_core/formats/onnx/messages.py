@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from megengine_lite._codes import CodeEnum
+from megengine_lite._core.system.file_bytes import FilePiece
 from megengine_lite._records import field, fields, record
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class TensorProto(Message):
     string_data: Sequence[memoryview] = _many(6, Form.BYTES)
     int64_data: Numbers = _many(7, Form.INTEGER, packed=True)
     name: str = _one(8, Form.TEXT)
-    raw_data: memoryview | None = _one(9, Form.BYTES)
+    raw_data: memoryview | FilePiece | None = _one(9, Form.BYTES)
     double_data: Floats = _many(10, Form.DOUBLE, packed=True)
     uint64_data: Numbers = _many(11, Form.UNSIGNED, packed=True)
     external_data: Sequence[StringStringEntryProto] = _many(13, Form.MESSAGE, "StringStringEntryProto")

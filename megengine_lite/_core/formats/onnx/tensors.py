@@ -123,7 +123,10 @@ def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, wh
             f"{kind.name} take "
             f"{count * dtype.itemsize}: the file is damaged or not complete"
         )
-    return FileConstant(TensorRecord(tensor.name, shape or (1,), dtype, None), data, False, key)
+    constant = FileConstant(TensorRecord(tensor.name, shape or (1,), dtype, None), data, False, key)
+    if tensor.raw_data is not None:
+        tensor.raw_data = constant.stored_data
+    return constant
 
 
 def _converted(numbers: array[float], dtype: DType) -> np.ndarray:

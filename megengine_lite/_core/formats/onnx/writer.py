@@ -38,7 +38,7 @@ def move_values_out(model: ModelProto, location: str) -> list[Chunk]:
         entries = {"location": location, "offset": str(size + padding), "length": str(len(value))}
         tensor.external_data = [StringStringEntryProto(key=key, value=text) for key, text in entries.items()]
         tensor.raw_data, tensor.data_location = None, _EXTERNAL
-        chunks += [bytes(padding), value]
+        chunks += [bytes(padding), memoryview(value)]
         size += padding + len(value)
     return chunks
 
