@@ -18,7 +18,8 @@
 * ``typed_errors`` - errors of the system in calls of the API
 * ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
-* ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call
+* ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call;
+  ``load_options`` - what ``load`` and ``Predictor`` take
 * ``columns`` - batches of rows as tools for data hold them; ``random_values`` - values of inputs that nobody gave
 * ``notebooks``, ``progress_bars`` - what notebooks show of these objects; bars of the package tqdm
 * ``model_reports``, ``onnx_export``, ``conversion`` - reports on networks; models written as ONNX, as files of

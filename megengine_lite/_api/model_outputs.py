@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import TypeVar, overload
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
@@ -13,12 +13,19 @@ from megengine_lite.errors import LiteIndexError, printable
 _D = TypeVar("_D")
 
 
-class Outputs(Mapping[str, np.ndarray]):
+if TYPE_CHECKING:  # what unpacks a mapping gets names, as type checkers know
+    from builtins import object as Base
+else:
+    from collections.abc import Mapping as Base
+
+
+class Outputs(Base):
     """The results of one run: arrays by name or position. The arrays are the caller's.
 
     This is a mapping from names to arrays with one difference: iterating gives the arrays, in the order of
     :attr:`Model.outputs`, so that they can be unpacked. :meth:`keys` has the names, also for ``dict(outputs)`` and
-    ``**outputs``. Two of them are equal only if they are the same object.
+    ``**outputs``. Type checkers, which know no such difference, see the methods of a mapping but not the class: give
+    ``dict(outputs)`` to what asks for one. Two of them are equal only if they are the same object.
 
     Examples
     --------
@@ -71,7 +78,7 @@ class Outputs(Mapping[str, np.ndarray]):
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
 
-    def __iter__(self) -> Iterator[np.ndarray]:  # type: ignore[override]  # as the class says, it is to be unpacked
+    def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self._arrays.values())
 
     # Arrays have no answer to the question whether they are equal.

@@ -238,6 +238,9 @@ def models(file: Path, image: np.ndarray[Any, Any]) -> list[str]:
         assert_type(model, Model)
         model.warmup(image)
         assert_type(model(image), Outputs)
+        (first,) = model(image)
+        assert_type(first, "np.ndarray[tuple[Any, ...], np.dtype[Any]]")
+        assert_type(dict(model(image)), "dict[str, np.ndarray[tuple[Any, ...], np.dtype[Any]]]")
         assert_type(model(data=image)["prob"], "np.ndarray[tuple[Any, ...], np.dtype[Any]]")
         assert_type(model.run_async(image).result()[0], "np.ndarray[tuple[Any, ...], np.dtype[Any]]")
         names = [d.name for d in (*model.inputs, *model.outputs)]
