@@ -12,6 +12,7 @@ Three environment variables change what is built:
                                    the sources, and runs the tests
 """
 
+import gc
 import os
 import runpy
 import shutil
@@ -40,6 +41,10 @@ from shared_objects import (
     is_older,
     processor_macros,
 )
+
+# Cython makes trees of many objects, and looking through them for garbage takes a fifth of its time. Here, not where it
+# is called, because processes that translate may import this file.
+gc.set_threshold(200_000)
 
 PACKAGE = Path("megengine_lite")
 KERNEL_TABLES = Path("build/kernel-tables")  # what tools/kernel_tables.py makes

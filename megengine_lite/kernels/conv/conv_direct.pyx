@@ -18,7 +18,7 @@ from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, 
 from megengine_lite.kernels.common.shared_constants cimport (
     TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_BFLOAT16_PAIRS, WEIGHTS_FLOAT16,
 )
-from megengine_lite.kernels.common.simd cimport DOT_BFLOAT16, VW, bf16, bf16_pair, f16, outlined
+from megengine_lite.kernels.common.simd cimport BY_LANE, DOT_BFLOAT16, VW, bf16, bf16_pair, f16, outlined
 from megengine_lite.kernels.common.vmath cimport ACT_NONE
 
 from megengine_lite.kernels.common.array_checks import conv_extents
@@ -72,7 +72,12 @@ cdef inline void direct_row(
     int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
     const RowBreaks* where
 ) noexcept nogil:
-    if vectors == 2:
+    if weight is not float and VW == 4 and not BY_LANE:  # rare on such processors: one form for all steps
+        if vectors == 2:
+            direct_two_any(step, pixels, s, x, w, o, where)
+        else:
+            direct_one_any(step, pixels, s, x, w, o, where)
+    elif vectors == 2:
         if step == lanes_of(w):
             direct_two_near(pixels, s, x, w, o, where)
         elif step == 2 * lanes_of(w):
