@@ -41,11 +41,11 @@ def get_model_io_info(model_path: Any, config: LiteConfig | None = None) -> Lite
     >>> info.inputs[0].name, info.inputs[0].config_layout.shapes[1:]
     ('data', [1, 8, 8])
     """
-    if config is None:
-        config = LiteConfig()
-    if not isinstance(config, LiteConfig):
-        raise LiteTypeError(f"config is a LiteConfig, not {type(config).__name__}")
     with typed_errors("get_model_io_info"):
+        if config is None:
+            config = LiteConfig()
+        if not isinstance(config, LiteConfig):
+            raise LiteTypeError(f"config is a LiteConfig, not {type(config).__name__}")
         return _io_info(read_model(to_source(model_path), config))
 
 

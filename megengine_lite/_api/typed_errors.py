@@ -8,10 +8,12 @@ from types import TracebackType
 
 from megengine_lite.errors import LiteError, LiteMemoryError, import_error, os_error
 
-_BLOCKS, _BLOCK_BYTES = 16, 4096  # in blocks, for which there is more often room again
+# In blocks, for which there is more often room again. The large one is for Python without the GIL, whose allocator
+# gives the place of small objects to objects of about their size only.
+_SIZES = (1 << 18, *(4096,) * 16)
 # Freed when memory has run out: the error itself, and the frames that it passes, need some. Allocated at import,
 # and again by the next call that finds it gone.
-_reserve = [bytearray(_BLOCK_BYTES) for _ in range(_BLOCKS)]
+_reserve = [*map(bytearray, _SIZES)]
 
 
 class typed_errors:  # used like a function; a generator would need memory to be told of the error
@@ -27,10 +29,10 @@ class typed_errors:  # used like a function; a generator would need memory to be
         self._task = task
 
     def __enter__(self) -> None:
-        if len(_reserve) < _BLOCKS:
+        if len(_reserve) < len(_SIZES):
             with suppress(MemoryError):
-                while len(_reserve) < _BLOCKS:
-                    _reserve.append(bytearray(_BLOCK_BYTES))
+                while len(_reserve) < len(_SIZES):
+                    _reserve.append(bytearray(_SIZES[len(_reserve)]))
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None or isinstance(error, LiteError):
