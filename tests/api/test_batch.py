@@ -459,12 +459,12 @@ def test_what_is_no_number_in_a_column_of_numbers_has_its_row(value):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"inputs": "x"}, "inputs has a column"),
-        ({"inputs": ["x"]}, "inputs has a column"),
+        ({"inputs": "x"}, "inputs is a mapping from inputs to columns, not 'x'"),
+        ({"inputs": ["x"]}, "inputs is a mapping from inputs to columns"),
         ({"inputs": {"data": []}}, "'data' an empty list of columns"),
-        ({"keep": None}, "lists of names, not None"),
-        ({"keep": 3}, "lists of names, not 3"),
-        ({"outputs": 3}, "lists of names, not .* and 3"),
+        ({"keep": None}, "keep is an iterable, not None"),
+        ({"keep": 3}, "keep is an iterable, not 3"),
+        ({"outputs": 3}, "outputs is an iterable, not 3"),
     ],
 )
 def test_wrong_columns_are_told_at_once(options, says):
