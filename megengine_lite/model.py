@@ -22,7 +22,7 @@ from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.ir.declared_shape import agreed_shape
 from megengine_lite._core.runtime.devices import get_device
-from megengine_lite._core.runtime.jobs import Loans
+from megengine_lite._core.runtime.loans import Loans
 from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer, to_switch

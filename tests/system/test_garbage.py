@@ -47,7 +47,9 @@ def test_stays_off_if_the_program_has_turned_it_off() -> None:
     assert not gc.isenabled()
 
 
-def test_calls_inside_of_calls_and_in_threads() -> None:
+@pytest.fixture
+def other_call() -> Iterator[None]:
+    """Another thread is in the middle of a call."""
     inside, go_on = threading.Event(), threading.Event()
 
     @without_collector
@@ -58,30 +60,24 @@ def test_calls_inside_of_calls_and_in_threads() -> None:
     other = threading.Thread(target=wait)
     other.start()
     inside.wait()
-    without_collector(without_collector(lambda: None))()
+    yield
     go_on.set()
     other.join()
     assert gc.isenabled()
 
 
+@pytest.mark.usefixtures("other_call")
+def test_calls_inside_of_calls_and_in_threads() -> None:
+    without_collector(without_collector(lambda: None))()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("other_call")
 def test_a_child_does_not_wait_for_threads_that_it_does_not_have() -> None:
-    inside, go_on = threading.Event(), threading.Event()
-
-    @without_collector
-    def wait() -> None:
-        inside.set()
-        go_on.wait()
-
-    other = threading.Thread(target=wait)
-    other.start()
-    inside.wait()
     child = os.fork()
     if not child:
         os._exit(0 if gc.isenabled() else 1)
     _, status = os.waitpid(child, 0)
-    go_on.set()
-    other.join()
     assert os.waitstatus_to_exitcode(status) == 0
 
 

@@ -12,4 +12,5 @@ It knows no kernels and no addresses: memory, copies and plans are asked of a ``
 * ``repetition`` - runs the graph of a loop again and again
 * ``devices`` - the one list of the devices that exist
 * ``jobs`` - hands runs to a worker thread, and keeps the order of forward, wait and callbacks
+* ``loans`` - lends the workers of a model to threads; ``mutex`` is the lock of both
 """
