@@ -335,7 +335,8 @@ class Model:
         ----------
         inputs
             What a call takes as its only argument: an array if the model has one input, or a mapping. A tuple has the
-            inputs in order.
+            inputs in order. Values are copied before the next item is asked for, so that all items may come in the
+            same memory, as frames of a video do.
         batch_size
             So many inputs are put together along their first dimension for one run, and the outputs are taken apart
             again. Inputs of other sizes begin a new batch. Every output must have the batch as its first dimension.
@@ -381,7 +382,8 @@ class Model:
                 future.cancel()
 
     def _feeds_of(self, item: Any) -> dict[str, np.ndarray]:
-        return to_feeds(self._inputs, item if isinstance(item, tuple) else (item,), {})
+        """The arrays of an item, in memory of their own: the next item may come in the memory of this one."""
+        return to_feeds(self._inputs, item if isinstance(item, tuple) else (item,), {}, ModelInput.own_array)
 
     def warmup(self, /, *arrays: Any, **named: Any) -> None:
         """Runs every worker once, so that weights are packed and memory is there before the first call.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -104,6 +104,15 @@ class ModelInput:
             dense = dense.copy()
         return dense.view(np.uint8) if dtype.kind == "b" else dense  # as tensors hold truth values
 
+    def own_array(self, value: Any) -> np.ndarray:
+        """As :meth:`array`, in memory that nobody else writes to."""
+        array = self.array(value)
+        if type(value) is np.ndarray:
+            is_own = not np.may_share_memory(array, value)
+        else:
+            is_own = type(value) in (list, tuple)  # of which numpy makes arrays; others may show memory of theirs
+        return array if is_own else array.copy()
+
     def _read(self, value: Any) -> np.ndarray:
         kind = type(value)
         if kind.__module__.partition(".")[0] == "PIL" and hasattr(value, "convert"):
@@ -180,8 +189,18 @@ def _is_mapping(value: Any) -> bool:
     return kind is dict or (kind is not np.ndarray and isinstance(value, Mapping))
 
 
-def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_feeds(
+    inputs: Sequence[ModelInput],
+    arrays: Sequence[Any],
+    named: Mapping[str, Any],
+    read: Callable[[ModelInput, Any], np.ndarray] = ModelInput.array,
+) -> dict[str, np.ndarray]:
     """Arguments of a call as arrays by name; inputs with a default may be missing.
+
+    Parameters
+    ----------
+    read
+        Makes the array of an input: :meth:`ModelInput.array` or :meth:`ModelInput.own_array`.
 
     Raises
     ------
@@ -192,12 +211,12 @@ def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping
     """
     if len(arrays) == len(inputs) == 1 and not named and type(arrays[0]) is np.ndarray:  # as most calls are
         one = inputs[0]
-        return {one.name: one.array(arrays[0])}
+        return {one.name: read(one, arrays[0])}
     if len(arrays) == 1 and _is_mapping(arrays[0]):
         given = dict(arrays[0])
     else:
         if len(arrays) == len(inputs) and not named:
-            return {one.name: one.array(value) for one, value in zip(inputs, arrays, strict=True)}
+            return {one.name: read(one, value) for one, value in zip(inputs, arrays, strict=True)}
         if len(arrays) > len(inputs):
             raise LiteValueError(f"the model has {len(inputs)} inputs, {len(arrays)} were given")
         given = dict(zip((i.name for i in inputs), arrays, strict=False))
@@ -209,7 +228,7 @@ def to_feeds(inputs: Sequence[ModelInput], arrays: Sequence[Any], named: Mapping
     missing = None
     for one in inputs:
         if one.name in given:
-            feeds[one.name] = one.array(given.pop(one.name))
+            feeds[one.name] = read(one, given.pop(one.name))
         elif one.default is None and missing is None:
             missing = one.name
     if given:

@@ -17,7 +17,7 @@ from support.loader_samples import input_operator, operator, to_bytes
 from support.processes import LIMIT, isolated
 
 import megengine_lite
-from megengine_lite import LiteError
+from megengine_lite import LiteError, LiteLayout, LiteTensor
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.dtype import INT32, UINT8
 from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
@@ -478,6 +478,75 @@ def test_map_puts_only_equal_sizes_together():
     items = [np.full([n, m], n * 10 + m) for n, m in ((1, 2), (3, 2), (1, 2), (1, 4), (2, 4), (1, 2))]
     results = [o[0] for o in model.map(items, batch_size=3)]
     assert [r.tolist() for r in results] == [(2 * x).tolist() for x in items]
+
+
+class WithItsArray:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class WithDlpack:
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **kwargs):
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def refilled(kind):
+    """An item of one kind, and what fills it with a number."""
+    buffer = np.empty((1, 1, 2, 2), "float64" if kind == "converted" else "uint8")
+    if kind == "list":
+        numbers = [[[0, 0], [0, 0]]]
+        return [numbers], lambda k: numbers.__setitem__(0, [[k, k], [k, k]])
+    if kind == "tensor":
+        tensor = LiteTensor(LiteLayout((1, 1, 2, 2), "uint8"))
+        return tensor, lambda k: tensor.set_data_by_copy(np.full((1, 1, 2, 2), k, "uint8"))
+    if kind == "Pillow":
+        image = Image.new("L", (2, 2))
+        return image, lambda k: image.paste(k, (0, 0, 2, 2))
+    made = {
+        "tuple": (buffer,),
+        "dict": {"x": buffer},
+        "list of arrays": [buffer[0]],
+        "transposed": buffer.transpose(0, 1, 3, 2),
+        "buffer": memoryview(buffer),
+        "__array__": WithItsArray(buffer),
+        "__dlpack__": WithDlpack(buffer),
+    }
+    return made.get(kind, buffer), buffer.fill
+
+
+KINDS_OF_ITEMS = [
+    "array", "converted", "transposed", "dict", "tuple", "list", "list of arrays", "buffer", "tensor", "__array__",
+    "__dlpack__", "Pillow",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ITEMS)
+@pytest.mark.parametrize(("batch_size", "prefetch"), [(1, 1), (1, None), (3, None), (100, 1)])
+def test_map_takes_the_values_before_it_asks_for_the_next_item(kind, batch_size, prefetch):
+    """As readers of videos and ring buffers have it, which fill the same memory again."""
+    kept = "(uint8[N,1,2,2] x) => (uint8[N,1,2,2] y) { y = Identity(x) }"
+    counted = "(float[N,1,2,2] x) => (float[N,1,2,2] y) { y = Add(x, x) }"
+    model = of_text(counted if kind == "converted" else kept)
+    item, fill = refilled(kind)
+
+    def items():
+        for k in range(8):
+            fill(k)
+            yield item
+        fill(99)
+
+    results = [o[0].tolist() for o in model.map(items(), batch_size=batch_size, prefetch=prefetch)]
+    factor = 2 if kind == "converted" else 1
+    assert results == [np.full((1, 1, 2, 2), k * factor).tolist() for k in range(8)]
 
 
 def test_map_says_when_an_output_is_not_a_batch():
