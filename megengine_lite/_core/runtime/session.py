@@ -99,6 +99,7 @@ class Session:
         self._output_vars = dict(zip(graph.output_names, graph.outputs, strict=True))
         self._plans: Plans | OnlyPlan = only or self._new_plans(shape_only)
         self._inputs: dict[AnyVar, RunValue] = {}
+        self._truths: dict[AnyVar, RunValue] = {}  # what runs read in place of inputs of truth values
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
         self._results: dict[AnyVar, RunValue] = {}
         self._times: list[StepTime] | None = None  # filled by a profiled run
@@ -172,7 +173,10 @@ class Session:
         current = self._inputs.get(var)
         if current is None or current.spec.shape != shape:
             self._fast = None
-            self._inputs[var] = RunValue(TensorSpec(tuple(shape), var.spec.dtype), storage, offset)
+            spec = TensorSpec(tuple(shape), var.spec.dtype)
+            self._inputs[var] = RunValue(spec, storage, offset)
+            if spec.dtype.storage == np.bool_:
+                self._truths[var] = RunValue(spec, storage, offset)
             return
         current.storage, current.offset = storage, offset
         if self._fast is not None:
@@ -248,6 +252,8 @@ class Session:
 
     def run(self) -> None:
         """Computes all outputs from the inputs that are set. The device may still be at work afterwards."""
+        if self._truths:
+            self._read_truths()
         if self._fast is not None:
             try:
                 self._fast.plan.run(self.arena)
@@ -256,7 +262,7 @@ class Session:
                 self._results = {}
                 raise
             return
-        values = dict(self._inputs)
+        values = {**self._inputs, **self._truths}
         plans = self._plans
         for var in plans.graph.inputs:
             if var not in values:
@@ -270,6 +276,18 @@ class Session:
             self._results[output] = values[output]
         if only is not None:
             self._fast = _Bound(only)
+
+    def _read_truths(self) -> None:
+        """Makes 1 of all bytes but 0 in inputs of truth values. Kernels compare and count these bytes."""
+        for var, truths in self._truths.items():
+            given = self._inputs[var]
+            numbers = given.array().view(np.uint8)
+            if numbers.size and numbers.max() > 1:
+                given = self._stored((numbers != 0).view(np.uint8), given.dtype)
+            truths.storage, truths.offset = given.storage, given.offset
+            slot = None if self._fast is None else self._fast.inputs.get(var)
+            if self._fast is not None and slot is not None:
+                self._fast.plan.bind(slot, truths.storage, truths.offset)
 
     def _run_stages(self, plans: Plans | OnlyPlan, values: dict[AnyVar, RunValue]) -> Plan | None:
         """Runs a graph; adds its outputs to the values. Gives the plan if there is one only, for all data."""
@@ -355,6 +373,7 @@ class Session:
         self._fast = None
         self._times = None
         self._inputs = {}
+        self._truths = {}
         self._user_outputs = {}
         self._results = {}
         for plan in self.plans():

@@ -123,6 +123,8 @@ def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, wh
             f"{kind.name} take "
             f"{count * dtype.itemsize}: the file is damaged or not complete"
         )
+    if dtype == BOOL and count and (truths := np.frombuffer(memoryview(data), np.uint8)).max() > 1:
+        data = bytes_of(truths != 0)
     constant = FileConstant(TensorRecord(tensor.name, shape or (1,), dtype, None), data, False, key)
     if tensor.raw_data is not None:
         tensor.raw_data = constant.stored_data
