@@ -13,7 +13,7 @@
 * ``flags`` - the settings of a network; ``inputs``, ``random_inputs`` - its data; ``config_files`` - both in a file
 * ``parallel``, ``other_run``, ``stored_values``, ``dumps``, ``watch``, ``bench_report``, ``compare_profiles`` - several
   runs, and what is seen of them
-* ``number_types``, ``model_files``, ``json_files``, ``keys``, ``display``, ``progress`` - helpers
+* ``number_types``, ``number_lists``, ``model_files``, ``json_files``, ``keys``, ``display``, ``progress`` - helpers
 
 :mod:`megengine_lite.cli` is the entry and documents the protocol of a command.
 """

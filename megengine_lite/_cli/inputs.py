@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import os
 import re
 import zipfile
@@ -19,6 +17,7 @@ from megengine_lite._api.random_values import random_values
 from megengine_lite._cli import number_types
 from megengine_lite._cli.display import shape_text
 from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.number_lists import read_json, read_numbers
 from megengine_lite._cli.random_inputs import add_random_flags, described_inputs
 from megengine_lite._core.ir.declared_shape import OpenShape, open_shape_text
 from megengine_lite._core.system.files import open_file, read_file
@@ -185,7 +184,7 @@ def read_value(text: str, name: str, tensor: LiteTensor, args: Namespace, declar
         check_room(shape, dtype, f"input {name!r}")
         return np.full([*shape, dtype.itemsize], 1, np.uint8).view(dtype)[..., 0]
     if text.startswith("["):
-        return _read_numbers(text)
+        return read_numbers(text, dtype, f"input {name!r}")
     suffix = os.path.splitext(text)[1].lower()
     if suffix == ".npy":
         result: np.ndarray = checked_load(text)
@@ -234,19 +233,13 @@ def _npz_names(path: str) -> set[str]:
         return set(file.files)
 
 
-def _read_numbers(text: str) -> np.ndarray:
-    try:
-        return np.array(ast.literal_eval(text), np.float32 if "." in text else np.int32)
-    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        raise LiteValueError(f"{text[:80]!r} is not a list of numbers: {error}") from None
-
-
 def _read_json(path: str, name: str) -> np.ndarray:
     """``{"NAME": {"shape": [...], "type": "float32", "raw": [...]}}``."""
     content = read_file(path)
     try:
-        entry = json.loads(content)[name]
-        return np.array(entry["raw"], entry["type"]).reshape(entry["shape"])
+        return read_json(content, name)
+    except LiteValueError:
+        raise
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LiteValueError(f"{path} does not describe input {name!r}: {error!r}") from None
 

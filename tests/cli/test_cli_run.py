@@ -148,7 +148,14 @@ def test_run_without_input_says_what_is_missing(error_of):
         ("data=nothing.npy", "nothing.npy"),
         ("data=file.txt", "neither .npy"),
         ("data=[[1,2],[3", "is not a list of numbers"),
-        ("data=[3000000000]", "is not a list of numbers"),
+        ("data=[[1,2],[3]]", "lists in it have different lengths"),
+        ('data=["a"]', "no number"),
+        ("data=[1,x]", "x is no number"),
+        ("data=[none]", "none is no number"),
+        ("data=[1j]", "1j is no number"),
+        ("data=[1+1]", "1+1 is no number"),
+        ("data=[3e39]", "cannot hold 3e+39"),
+        ("data=[1e400]", "1e400 is beyond the range of real numbers"),
         ("data=" + "[" * 5000, "is not a list of numbers"),
         ("{}", "neither .npy"),
         ("no_numbers.npy", "values of type <U1 are no numbers"),
@@ -169,6 +176,68 @@ def test_run_refuses_inputs(error_of, tmp_path, monkeypatch, value, message):
     Path("data.json").write_text('{"data": 3}')
     text = error_of("run", DIGITS, "--input", value)
     assert message in text and text.count("\n") == 1
+
+
+TYPES = {
+    "FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "INT8": "int8", "UINT8": "uint8", "INT16": "int16",
+    "UINT16": "uint16", "INT32": "int32", "UINT32": "uint32", "INT64": "int64", "UINT64": "uint64", "BOOL": "bool",
+}  # fmt: skip
+TEXTS = {
+    "0": 0, "1": 1, "-1": -1, "true": 1, "False": 0, "2": 2, "255": 255, "256": 256, "-129": -129, "65536": 65536,
+    "2147483647": 2**31 - 1, "2147483648": 2**31, "4294967295": 2**32 - 1, "4294967296": 2**32, "1e10": 1e10,
+    "10000000000": 10**10, "9223372036854775808": 2**63, "1e19": 1e19, "-9223372036854775809": -(2**63) - 1,
+    "18446744073709551616": 2**64, "1" + "0" * 400: 10**400, "1.0": 1.0, "1.5": 1.5, "65000": 65000.0, "1e5": 1e5,
+    "1.5e38": 1.5e38, "1.5e39": 1.5e39, "-1.5e39": -1.5e39, "1e308": 1e308, "1e400": 10**400, "-1e400": -(10**400),
+    "nan": float("nan"), "-nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "Infinity": float("inf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_numbers_are_read_in_the_type_of_the_input(kind, capsys, tmp_path):
+    """What fits is taken, and nothing else."""
+    from onnx import TensorProto, helper
+    from support.onnx_models import make
+
+    dtype = np.dtype(TYPES[kind])
+    number = getattr(TensorProto, kind)
+    model = make([helper.make_node("Identity", ["x"], ["y"])], [("x", number, ["N"])], [("y", number, ["N"])])
+    path, out = tmp_path / "model.onnx", tmp_path / "out.npz"
+    path.write_bytes(model.SerializeToString())
+    # At the API, which has no int64 and no double.
+    held = {"DOUBLE": "float32", "INT64": "int32", "UINT64": "int32", "BOOL": "uint8"}.get(kind, TYPES[kind])
+    for text, value in TEXTS.items():
+        if dtype.kind == "f":
+            fits = value != value or abs(value) == float("inf") or abs(value) <= float(np.finfo(held).max)
+        else:
+            least = 0 if kind == "UINT64" else np.iinfo(held).min
+            fits = value == value and abs(value) != float("inf") and value == int(value)
+            fits = fits and least <= value <= np.iinfo(held).max
+        if kind == "UINT32" and -(2**31) <= value < 0 and value == int(value):
+            fits = True  # the bits of a uint32
+        array = f"x=[{text},1]"
+        status = main(["run", str(path), "--input", array, "--output", str(out)])
+        err = capsys.readouterr().err
+        assert status == (0 if fits else 1), (text, err)
+        if not fits:
+            assert "cannot hold" in err or "is beyond the range" in err, err
+            assert err.count("\n") == 1 and len(err) < 300 and "<" not in err, err
+            continue
+        with np.load(out) as file:
+            found = file["y"]
+        expected = np.array([value != 0 if kind == "BOOL" else value, 1])
+        if kind == "UINT32":
+            found, expected = found.view("uint32"), expected.astype("int64").astype("uint32")
+        np.testing.assert_array_equal(found, expected.astype(found.dtype), err_msg=text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [("float32", "1.5e39"), ("float32", "1e400"), ("int32", "1.5"), ("int32", "3000000000"), ("uint8", "-1")],
+)
+def test_numbers_of_json_files_have_the_same_rule(kind, raw, error_of, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(f'{{"data": {{"shape": [1, 1, 1, 1], "type": "{kind}", "raw": [{raw}]}}}}')
+    assert re.search("cannot hold|is beyond the range", error_of("run", DIGITS, "--input", f"data={path}"))
 
 
 def test_wrong_options_are_refused(error_of):
