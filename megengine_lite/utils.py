@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._api.arguments import to_list, to_shape
-from megengine_lite._api.data_sources import require_unmasked
+from megengine_lite._api.arguments import require_unmasked, to_list, to_shape
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import LiteArgumentError, LiteIndexError, LiteTypeError, ShapeError
 from megengine_lite.log import warn

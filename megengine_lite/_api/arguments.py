@@ -127,8 +127,28 @@ def require_callback(callback: Any, name: str, *arguments: str) -> None:
         raise LiteTypeError(f"{call} is what is called{what}; {its_name}{signature} cannot be: {error}") from None
 
 
+def require_unmasked(data: Any) -> None:
+    """Raises for an array with a mask, also in lists: a tensor would show what lies behind it."""
+    if type(data) is not np.ndarray and _is_masked(data, MAX_DIM):
+        raise LiteArgumentError(
+            "a masked array cannot become a tensor, which has no mask: pass array.filled(value), or array.data for "
+            "all elements"
+        )
+
+
+def _is_masked(data: Any, depth: int) -> bool:
+    if not isinstance(data, list | tuple):
+        return isinstance(data, np.ma.MaskedArray)
+    kinds = set(map(type, data))  # of long lists of numbers this is far faster than a look at each
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    has_lists = depth > 0 and any(issubclass(kind, list | tuple) for kind in kinds)
+    return has_lists and any(_is_masked(one, depth - 1) for one in data)
+
+
 def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
     """Numbers of a sequence as a dense array of a tensor's type. A number that the type cannot hold is an error."""
+    require_unmasked(data)
     try:
         raw = np.asarray(data)
     except MemoryError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from megengine_lite._api.arguments import require_unmasked
 from megengine_lite._records import record
 from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief
 
@@ -44,12 +45,13 @@ class Columns:
         Raises
         ------
         LiteValueError
-            There is none.
+            There is none, or it has a mask.
         ShapeError
             It has another number of rows than the first one.
         """
         self.require(name)
         found = self.read(name)
+        require_unmasked(found)
         if found.shape[:1] != (self.rows,):
             raise ShapeError(
                 f"column {name!r} of the batch has {found.shape[0] if found.ndim else 'no'} rows, the first column "
@@ -221,6 +223,7 @@ def _as_objects(array: np.ndarray) -> np.ndarray:
 
 def _rows_of(column: Any, name: Any) -> np.ndarray:
     """A column that is a list, or an array of another library."""
+    require_unmasked(column)
     try:
         return np.asarray(column)
     except ValueError:  # rows of several shapes
@@ -301,6 +304,7 @@ def runs_of_one_shape(columns: Sequence[np.ndarray], rows: int, most: int) -> It
 
 def _row(column: np.ndarray, number: int) -> np.ndarray:
     row = column[number]
+    require_unmasked(row)
     try:
         array = np.asarray(row)
         if array.dtype == object:  # lists of arrays, as frames read from files have them

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from megengine_lite._api.arguments import ACCEPTED, MAX_DIM
+from megengine_lite._api.arguments import ACCEPTED, MAX_DIM, require_unmasked
 from megengine_lite._core.system.dlpack import HOST_DEVICES, is_capsule, take_capsule
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._core.system.strided import code_of
@@ -19,15 +19,6 @@ from megengine_lite.errors import LiteArgumentError, LiteMemoryError, LiteTypeEr
 def require_contiguous(array: np.ndarray) -> None:
     if not array.flags.c_contiguous:
         raise LiteArgumentError("the array is not C-contiguous; pass numpy.ascontiguousarray(array)")
-
-
-def require_unmasked(array: Any) -> None:
-    """Raises for an array with a mask: a tensor would show what lies behind it."""
-    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
-        raise LiteArgumentError(
-            "a masked array cannot become a tensor, which has no mask: pass array.filled(value), or array.data for "
-            "all elements"
-        )
 
 
 def code_of_array(array: np.ndarray) -> int:

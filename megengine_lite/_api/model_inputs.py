@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from megengine_lite._api.data_sources import as_array, require_unmasked
+from megengine_lite._api.arguments import require_unmasked
+from megengine_lite._api.data_sources import as_array
 from megengine_lite._api.random_values import random_values
 from megengine_lite._records import record
 from megengine_lite.errors import LiteTypeError, LiteValueError, ShapeError, brief

@@ -245,6 +245,16 @@ def test_a_value_in_one_row_that_an_input_cannot_hold():
         Predictor(small)({"x": rows})
 
 
+def test_masks_are_refused():
+    masked = np.ma.masked_array(IMAGES[:2], IMAGES[:2] > 3)
+    objects = np.empty(2, object)
+    objects[:] = [masked[0], masked[1]]
+    for given in (masked, {"data": masked}, {"data": [*masked]}, {"data": objects}):
+        with pytest.raises(LiteError, match="a masked array cannot become a tensor"):
+            Predictor(DIGITS)(given)
+    assert Predictor(DIGITS)({"data": IMAGES[:2], "kept": masked[:, 0, 0, 0]})["prob"].shape == (2, 10)
+
+
 @pytest.mark.parametrize("error", [InternalError("no"), LiteMemoryError("no"), DeviceError("no")])
 def test_what_rows_are_not_to_blame_for_is_told_as_it_is(monkeypatch, error):
     runs = []

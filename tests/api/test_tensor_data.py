@@ -192,6 +192,9 @@ def test_masked_arrays_are_refused_with_the_next_step(mask):
     for take in (tensor.set_data_by_copy, tensor.set_data_by_share, LiteTensor.from_dlpack, batch.collect):
         with pytest.raises(LiteArgumentError, match=r"no mask: pass array\.filled\(value\)"):
             take(array)
+    for nested in ([array], ([array.data], [array]), [[0, np.ma.masked]]):
+        with pytest.raises(LiteArgumentError, match=r"no mask: pass array\.filled\(value\)"):
+            tensor.set_data_by_copy(nested)
     tensor.set_data_by_copy(array.filled(5))
     assert tensor.to_numpy().tolist() == ([5, 1] if mask else [1, 1])
     tensor.set_data_by_share(array.data)
