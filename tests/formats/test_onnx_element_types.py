@@ -8,10 +8,11 @@ from support.graphs import run, session_of
 from support.onnx_models import load, make
 from support.onnx_models import run as run_network
 
+import megengine_lite
 from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.dtype import FLOAT64
-from megengine_lite.errors import UnsupportedOperatorError
+from megengine_lite.errors import LiteValueError, UnsupportedOperatorError
 
 D, F = TensorProto.DOUBLE, TensorProto.FLOAT
 RNG = np.random.default_rng(0)
@@ -171,3 +172,33 @@ def test_what_is_not_computed_in_double_says_what_helps():
     model = make([node("LRN", "x", size=3)], [("x", D, [1, 4, 2, 2])], [("y", D, None)])
     with pytest.raises(UnsupportedOperatorError, match="narrow_double computes it in FLOAT"):
         load(model)
+
+
+# ---- outputs that the API cannot hold -------------------------------------------------------------------------------
+
+LIMITS = {"int64": (2**31 - 1, 2**31), "uint64": (2**31 - 1, 2**31), "float64": (3.4028234e38, 3.5e38)}
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("stored", [False, True], ids=["computed", "stored"])
+def test_outputs_that_do_not_fit_are_an_error(dtype, stored):
+    """Types that the API does not have are narrowed without a change that nobody sees."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    fits, too_large = LIMITS[dtype]
+    for number, error in ((fits, False), (too_large, True), (fits, False)):
+        numbers = {"w": np.array([0, number], dtype)}
+        model = make([helper.make_node("Identity" if stored else "Mul", ["w", "x"][: 2 - stored], ["y"])],
+                     [("x", kind, ["N"])], [("y", kind, None)], numbers)  # fmt: skip
+        if error:
+            with pytest.raises(LiteValueError, match="which the API has in place of"):
+                megengine_lite.load(model.SerializeToString())([1])
+        else:
+            (y,) = megengine_lite.load(model.SerializeToString())([1])
+            assert y.tolist() == np.array([0, number], y.dtype).tolist()
+
+
+def test_infinities_and_nan_of_double_are_outputs():
+    model = make([node("Div", "x w")], [("x", D, [3])], [("y", D, [3])], {"w": np.zeros(3)})
+    np.testing.assert_array_equal(
+        megengine_lite.load(model.SerializeToString())([1, -1, 0])[0], [np.inf, -np.inf, np.nan]
+    )

@@ -17,7 +17,7 @@ from megengine_lite.errors import ShapeError
 class OnnxMode(CodeEnum):
     """Functions of :class:`OnnxElemwise`, for types and rules that ``Elemwise`` does not have."""
 
-    NARROW = 0  # int64 or uint64 as int32; an error where a number does not fit
+    NARROW = 0  # int64 or uint64 as int32, double as float32; an error where a number does not fit
     DIVIDE = 1  # integers: towards zero
     REMAINDER = 2  # integers: with the sign of the dividend
     POWER = 3  # the second operand may be of another type

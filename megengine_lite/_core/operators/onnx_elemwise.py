@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from megengine_lite._core.ir.dtype import BOOL, INT32, DType
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.onnx_reduction import OnnxReduction
@@ -42,7 +42,7 @@ def _shift_right(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 _FUNCTIONS: dict[OnnxMode, tuple[int, str, Callable[..., np.ndarray]]] = {
-    _M.NARROW: (1, "iu", lambda x: x),
+    _M.NARROW: (1, "iuf", lambda x: x),
     _M.DIVIDE: (2, "iuf", _divide),
     _M.REMAINDER: (2, "iuf", np.fmod),
     _M.MODULO: (2, "iuf", np.mod),
@@ -87,7 +87,10 @@ class OnnxElemwise(Operator):
         dtype = ins[0].dtype if mode == _M.POWER else common_dtype(node, ins)
         if dtype.is_quantized or _kind(dtype) not in kinds:
             raise fail(node, f"mode {mode.name} is not defined for {dtype}")
-        out = BOOL if mode in _QUESTIONS else INT32 if mode == _M.NARROW else dtype
+        if mode == _M.NARROW:
+            out = FLOAT32 if _kind(dtype) == "f" else INT32
+        else:
+            out = BOOL if mode in _QUESTIONS else dtype
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), out)]
 
     def compute(
@@ -107,10 +110,17 @@ class OnnxElemwise(Operator):
 
 def too_large(node: AnyNode, wide: DType) -> str:
     """What an error says of numbers of a wide type that do not fit."""
-    return str(fail(node, f"there are numbers that are no int32, which the API has in place of {wide}"))
+    there = "too large for float32" if _kind(wide) == "f" else "no int32"
+    return str(fail(node, f"there are numbers that are {there}, which the API has in place of {wide}"))
 
 
 def _narrowed(node: AnyNode, x: np.ndarray, wide: DType) -> np.ndarray:
+    if _kind(wide) == "f":
+        with np.errstate(over="ignore"):  # told below
+            found = x.astype(np.float32)
+        if (np.isinf(found) & np.isfinite(x)).any():
+            raise LiteValueError(too_large(node, wide))
+        return found
     limits = np.iinfo(np.int32)
     if x.size and not (limits.min <= x.min() and x.max() <= limits.max):
         raise LiteValueError(too_large(node, wide))

@@ -22,7 +22,7 @@ from megengine_lite.errors import UnsupportedOperatorError, brief
 _E = ElementType
 # What tensors of the API hold in place of types that they do not have. An int32 has the bits of a uint32.
 _AT_THE_API = {_E.INT64: INT32, _E.UINT32: INT32, _E.UINT64: INT32, _E.DOUBLE: FLOAT32, _E.BFLOAT16: FLOAT32}
-_CHECKED = (_E.INT64, _E.UINT64)
+_CHECKED = (_E.INT64, _E.UINT64, _E.DOUBLE)
 
 
 def import_model(
