@@ -66,7 +66,8 @@ def register_operator(
         this name is loaded with a :class:`LiteWarning <megengine_lite.errors.LiteWarning>`.
     infer : callable
         ``infer(op, inputs)`` gives a :class:`TensorInfo`, or a sequence of them, for the outputs. ``op`` is an
-        :class:`OperatorInfo`, ``inputs`` a list of :class:`TensorInfo`. It is called when a network meets new input
+        :class:`OperatorInfo`, ``inputs`` a list of :class:`TensorInfo`, with None for inputs that an ONNX model leaves
+        out. It is called when a network meets new input
         shapes, and raises an error if it cannot take the inputs.
     outputs : int or callable, default 1
         Number of outputs, or ``outputs(op)`` that gives it.

@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.onnx_models import load, make, run
 
+import megengine_lite
 from megengine_lite import LiteError
 from megengine_lite.custom_operator import TensorInfo, register_operator, unregister_operator
 from megengine_lite.errors import UnsupportedOperatorError
@@ -90,3 +91,90 @@ def test_an_error_in_it_names_it():
             load(model(3))
     finally:
         unregister_operator("my.domain.Foo")
+
+
+# ---- element types, and inputs that are left out ---------------------------------------------------------------------
+
+TYPES = [
+    "float32",
+    "float16",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "bool",
+    "int64",
+    "uint32",
+    "uint64",
+    "float64",
+]
+
+
+@pytest.fixture
+def passes_on():
+    """``d.O``, whose output has the shape and the type of its first input that is there: the sum of those."""
+    calls = []
+
+    def infer(op, inputs):
+        calls.append(inputs)
+        assert len(inputs) == op.n_inputs
+        return next(i for i in inputs if i is not None)
+
+    @register_operator("d.O", infer=infer)
+    def compute(op, inputs):
+        calls.append(inputs)
+        assert len(inputs) == op.n_inputs
+        first, *others = (i for i in inputs if i is not None)
+        return sum(others, first)
+
+    yield calls
+    unregister_operator("d.O")
+
+
+def of_call(inputs, dtype="float32", size=2):
+    """``y = Identity(d.O(inputs))`` of a vector ``x``."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [helper.make_node("O", inputs, ["z"], domain="d"), helper.make_node("Identity", ["z"], ["y"])]
+    opsets = [helper.make_opsetid("d", 1)]
+    return make(nodes, [("x", kind, [size])], [("y", kind, [size])], opsets=opsets).SerializeToString()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("size", [2, "n"])
+def test_infer_may_give_every_type_that_it_is_handed(dtype, size, passes_on):
+    model = megengine_lite.load(of_call(["x"], dtype, size))
+    at_the_api = {"int64": "int32", "uint64": "int32", "uint32": "int32", "float64": "float32"}
+    x = np.array([1, 0], at_the_api.get(dtype, dtype))
+    for _ in range(2):
+        np.testing.assert_array_equal(model(x)[0], x)
+    assert passes_on[0][0].dtype == passes_on[-1][0].dtype == np.dtype(dtype)
+
+
+def test_numbers_beyond_the_types_of_the_api_pass_between_operators(passes_on):
+    nodes = [
+        helper.make_node("Mul", ["x", "big"], ["a"]),
+        helper.make_node("O", ["a"], ["b"], domain="d"),
+        helper.make_node("Div", ["b", "big"], ["y"]),
+    ]
+    for kind, number in (("int64", 2**40), ("uint64", 2**40), ("float64", 1e200)):
+        onnx_kind = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+        opsets = [helper.make_opsetid("d", 1)]
+        given = make(
+            nodes, [("x", onnx_kind, [2])], [("y", onnx_kind, [2])], {"big": np.array(number, kind)}, opsets=opsets
+        )
+        np.testing.assert_array_equal(megengine_lite.load(given.SerializeToString())([3, 4])[0], [3, 4])
+
+
+@pytest.mark.parametrize("inputs", [["x", "", "x"], ["x", "", ""], ["", "x"], ["", "", "x", ""], ["x", ""]], ids=str)
+@pytest.mark.parametrize("size", [2, "n"])
+def test_inputs_that_are_left_out_are_none(inputs, size, passes_on, run_json, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(of_call(inputs, size=size))
+    (y,) = megengine_lite.load(path)([1, 2])
+    times = inputs.count("x")
+    np.testing.assert_array_equal(y, [times, 2 * times])
+    assert {tuple(i is not None for i in call) for call in passes_on} == {tuple(map(bool, inputs))}
+    assert run_json("info", path)["operators"]["d.O"] == 1
+    run_json("pack", path, tmp_path / "model.lite")
+    np.testing.assert_array_equal(megengine_lite.load(tmp_path / "model.lite")([1, 2])[0], y)

@@ -220,9 +220,13 @@ class OnnxGraph(Expansion):
 
 @record(frozen=True, slots=True, eq=False)
 class OnnxAttributes:
-    """The attributes of a user's operator in an ONNX model, as plain values by name."""
+    """The attributes of a user's operator in an ONNX model, as plain values by name.
+
+    ``given`` tells of each input in the model whether it is there. The node has those that are.
+    """
 
     fields: Mapping[str, Any]
+    given: tuple[bool, ...]
 
     def values(self) -> dict[str, Any]:
         return dict(self.fields)

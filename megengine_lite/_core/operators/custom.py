@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.ir.dtype import DType, DTypeCode, from_numpy
+from megengine_lite._core.ir.dtype import FLOAT64, INT64, UINT32, UINT64, DType, DTypeCode, from_numpy
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxAttributes
 from megengine_lite._core.ir.params import Param
@@ -34,6 +34,8 @@ from megengine_lite.errors import (
     brief,
 )
 
+T = TypeVar("T")
+
 _C = DTypeCode
 # Storage type and whether there is a zero point -> quantized type.
 _QUANTIZED = {
@@ -42,6 +44,7 @@ _QUANTIZED = {
     (np.dtype(np.int32), False): _C.QUANTIZED_S32,
     (np.dtype(np.uint8), True): _C.QUANTIZED8_ASYMM,
 }
+_ONLY_IN_ONNX = {dtype.storage: dtype for dtype in (INT64, UINT32, UINT64, FLOAT64)}
 _PAYLOAD_OF_CUSTOM_NODE = 3
 MOST_OUTPUTS = 4096
 
@@ -84,7 +87,7 @@ class OperatorInfo:
         Fields of the stored parameter table, if the operator has one that is known; in ONNX models the attributes:
         numbers, texts, arrays, and lists of numbers or texts.
     n_inputs
-        Number of inputs.
+        Number of inputs; in ONNX models with those that are left out.
     """
 
     type_name: str
@@ -94,8 +97,9 @@ class OperatorInfo:
     n_inputs: int
 
 
-InferFunction = Callable[[OperatorInfo, list[TensorInfo]], "TensorInfo | Sequence[TensorInfo]"]
-ComputeFunction = Callable[[OperatorInfo, list[np.ndarray]], "np.ndarray | Sequence[np.ndarray]"]
+# Elements of the lists are None for inputs that an ONNX model leaves out. Their type is Any, since most have no such.
+InferFunction = Callable[[OperatorInfo, list[Any]], "TensorInfo | Sequence[TensorInfo]"]
+ComputeFunction = Callable[[OperatorInfo, list[Any]], "np.ndarray | Sequence[np.ndarray]"]
 
 
 @record(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class UserOperator:
         return count
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[Spec]:
-        made = self._call(self.infer_function, "infer", self._info(node), [_tensor_info(s) for s in ins])
+        made = self._call(self.infer_function, "infer", self._info(node), _all_inputs(node, map(_tensor_info, ins)))
         infos = self._several(node, "infer", made, TensorInfo, "a TensorInfo or a sequence of them")
         if len(infos) != len(node.outputs):
             raise fail(node, f"infer of {self.type_name!r} gave {len(infos)} outputs, the file has {len(node.outputs)}")
@@ -135,7 +139,7 @@ class UserOperator:
             view = array.view()
             view.flags.writeable = False
             inputs.append(view)
-        made = self._call(self.compute_function, "the kernel", self._info(node), inputs)
+        made = self._call(self.compute_function, "the kernel", self._info(node), _all_inputs(node, inputs))
         several = self._several(node, "the kernel", made, np.ndarray | np.generic, "an array or a sequence of arrays")
         arrays = [self._call(np.asarray, "the kernel", a) for a in several]
         if len(arrays) != len(out_specs):
@@ -169,14 +173,15 @@ class UserOperator:
             )
         shape = None if info.shape is None else _to_shape(node, info.shape)
         try:
-            return _tensor_spec(info, shape)
+            return _tensor_spec(info, shape, isinstance(node.params, OnnxAttributes))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise LiteTypeError(
                 f"{label(node)}: infer of {self.type_name!r} gave {brief(info)}; there are no tensors like that"
             ) from None
 
     def _info(self, node: AnyNode) -> OperatorInfo:
-        return OperatorInfo(self.type_name, node.name, _data(node.payload), _fields(node.params), len(node.inputs))
+        n_inputs = len(_all_inputs(node, node.inputs))
+        return OperatorInfo(self.type_name, node.name, _data(node.payload), _fields(node.params), n_inputs)
 
     def _call(self, function: Callable[..., Any], what: str, *arguments: Any) -> Any:
         try:
@@ -191,6 +196,14 @@ class UserOperator:
 
 def _data(payload: tuple[bytes, ...]) -> bytes:
     return bytes(payload[-1]) if payload else b""
+
+
+def _all_inputs(node: AnyNode, inputs: Iterable[T]) -> list[T | None]:
+    """Inputs of a node in their places; None for those that an ONNX model leaves out."""
+    if not isinstance(node.params, OnnxAttributes):
+        return list(inputs)
+    there = iter(inputs)
+    return [next(there) if given else None for given in node.params.given]
 
 
 def _fields(params: Any) -> dict[str, Any]:
@@ -213,10 +226,10 @@ def _to_shape(node: AnyNode, shape: Any) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _tensor_spec(info: TensorInfo, shape: tuple[int, ...] | None) -> Spec:
+def _tensor_spec(info: TensorInfo, shape: tuple[int, ...] | None, of_onnx: bool) -> Spec:
     storage = np.dtype(info.dtype)
     if info.scale is None:
-        dtype = from_numpy(storage)
+        dtype = _ONLY_IN_ONNX[storage] if of_onnx and storage in _ONLY_IN_ONNX else from_numpy(storage)
     else:
         scale = float(np.float32(info.scale))
         if not 0 < scale < math.inf:

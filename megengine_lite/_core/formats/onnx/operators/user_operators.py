@@ -17,17 +17,21 @@ from megengine_lite._core.operators.names import canonical_name
 def convert_user_operator(call: Call, operator: UserOperator) -> list[Value | None]:
     """The outputs of such an operator. Its function for shapes says their types and numbers of dimensions."""
     b = call.builder
-    inputs = [call.input(k) for k in range(len(call.inputs))]
+    places = [call.optional(k) for k in range(len(call.inputs))]
+    inputs = [value for value in places if value is not None]
     specs = []
-    for k, value in enumerate(inputs):
+    for k, value in enumerate(places):
+        if value is None:
+            continue
         shape = b.inferred_shape(value)
         if shape is None:
             raise NeedsShapes(f"the shape of its input {k} is not known, and its outputs depend on that")
         specs.append(TensorSpec(shape, DTYPES[value.kind]))
     call.know(*call.attributes)
-    params = OnnxAttributes({name: _plain(call, attribute) for name, attribute in call.attributes.items()})
+    fields = {name: _plain(call, attribute) for name, attribute in call.attributes.items()}
+    params = OnnxAttributes(fields, tuple(value is not None for value in places))
     variables = [b.exact(value) for value in inputs]
-    count = operator.count_outputs(params, len(inputs), ())
+    count = operator.count_outputs(params, len(places), ())
     op = canonical_name(operator.type_name)
     made = operator.infer(AnyNode(op, params, variables, [AnyVar(0)] * count, b.label), specs)
     values: list[Value | None] = []
