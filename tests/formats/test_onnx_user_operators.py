@@ -178,3 +178,12 @@ def test_inputs_that_are_left_out_are_none(inputs, size, passes_on, run_json, tm
     assert run_json("info", path)["operators"]["d.O"] == 1
     run_json("pack", path, tmp_path / "model.lite")
     np.testing.assert_array_equal(megengine_lite.load(tmp_path / "model.lite")([1, 2])[0], y)
+
+
+def test_convert_lists_them(passes_on, error_of, tmp_path):
+    path = tmp_path / "model.onnx"
+    for inputs in (["x"], ["x", "", "x"]):
+        path.write_bytes(of_call(inputs))
+        message = error_of("convert", path, tmp_path / "model.mge")
+        assert "d.O 'z' (it is an operator in Python, whose attributes files cannot hold)" in message
+        assert message.count("\n") == 1 and not (tmp_path / "model.mge").exists()

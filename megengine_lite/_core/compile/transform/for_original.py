@@ -28,6 +28,7 @@ from megengine_lite._core.ir.graph import (
     TensorSpec,
     Var,
 )
+from megengine_lite._core.ir.onnx_params import OnnxAttributes
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
 
@@ -288,6 +289,8 @@ class _FileWriter:
 
     def _as_it_is(self, node: AnyNode) -> list[Var]:
         """The node itself, which files have."""
+        if isinstance(node.params, OnnxAttributes):
+            raise NotWritten("it is an operator in Python, whose attributes files cannot hold")
         in_files = operator_of(node.op).in_files
         if in_files is None:
             raise NotWritten(_MISSING)
