@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from megengine_lite._core.cpu.algorithms.cache import KERNEL_REVISION, parse_cac
 from megengine_lite.cli import main
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
+LOADER_MODELS = Path(__file__).parents[1] / "models" / "loader"
 DIGITS = str(BUNDLED / "digits.mge")
 
 
@@ -27,6 +29,33 @@ def test_encrypted_models_run_and_decrypt(run_json, error_of, tmp_path, method):
     assert result["cases"][0]["outputs"]["prob"]["shape"] == [1, 10]
     message = error_of("run", secret, "--decrypt", method, "--key", "11" * 32, "--input", "{1,1,8,8}")
     assert "key" in message and "11" * 32 not in message
+
+
+@pytest.mark.parametrize("kind", ["v2", "v1", "test cases", "ONNX", "package", "package of ONNX"])
+def test_what_encrypt_writes_can_be_loaded(run_json, error_of, tmp_path, kind):
+    """Or it writes nothing."""
+    model, secret = tmp_path / "model", tmp_path / "secret"
+    if "ONNX" in kind:
+        from onnx import parser
+
+        text = '<ir_version: 8, opset_import: ["" : 17]> graph (float[2] x) => (float[2] y) { y = Neg(x) }'
+        model.write_bytes(parser.parse_model(text).SerializeToString())
+    else:
+        content = (LOADER_MODELS / f"multi_io{'.v1' if kind == 'v1' else ''}.mge").read_bytes()
+        model.write_bytes(b"mgbtest0" + struct.pack("<I", 0) + content if kind == "test cases" else content)
+    if "package" in kind:
+        package = tmp_path / "package"
+        run_json("pack", model, package)
+        model = package
+    outputs = run_json("info", model)["outputs"]
+    encrypt = ("encrypt", model, secret, "--method", "AES_256_GCM", "--key", "11" * 32)
+    if "package" in kind:
+        assert f"megengine-lite pack {package} {secret} --model-method AES_256_GCM" in error_of(*encrypt)
+        assert not secret.exists()
+        run_json("pack", package, secret, "--model-method", "AES_256_GCM", "--model-key", "11" * 32)
+    else:
+        run_json(*encrypt)
+    assert run_json("info", secret, "--decrypt", "AES_256_GCM", "--key", "11" * 32)["outputs"] == outputs
 
 
 def test_packages_hold_model_settings_and_cache(run_json, tmp_path):
