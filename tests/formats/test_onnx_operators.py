@@ -9,7 +9,7 @@ from support.onnx_models import expected, load, make, run
 
 from megengine_lite._core.cpu.steps import HostStep
 from megengine_lite._core.formats.load import load_model
-from megengine_lite.errors import ModelFormatError
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 F, D, F16, I32, I64 = (
@@ -331,3 +331,28 @@ def test_products_along_a_constant_axis(kind, exclusive, reverse):
     if exclusive:
         products = np.concatenate([np.ones((2, 1), int), products[:, :-1]], 1)
     np.testing.assert_array_equal(found, products[:, ::-1] if reverse else products)
+
+
+@pytest.mark.parametrize("p", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("sizes", [(5,), (3, 4), (2, 3, 4)], ids=str)
+def test_global_norms_have_every_order_that_norms_of_windows_have(p, dtype, sizes):
+    x = np.random.default_rng(0).standard_normal((2, 3, *sizes)).astype(dtype)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    more = {} if p is None else {"p": p}
+    nodes = [
+        helper.make_node("GlobalLpPool", ["x"], ["y"], **more),
+        helper.make_node("LpPool", ["x"], ["z"], kernel_shape=sizes, **more),
+    ]
+    shape = [2, 3, *[1] * len(sizes)]
+    model = make(nodes, [("x", kind, x.shape)], [("y", kind, shape), ("z", kind, shape)])
+    order = p or 2
+    expected = (abs(x.astype("float64")) ** order).sum(tuple(range(2, x.ndim)), keepdims=True) ** (1 / order)
+    for found in run(load(model), x=x.astype("float32" if dtype == "float64" else dtype)):
+        np.testing.assert_allclose(found, expected, rtol=2e-3 if dtype == "float16" else 2e-6)
+
+
+def test_global_norms_have_no_order_below_1():
+    model = make([helper.make_node("GlobalLpPool", ["x"], ["y"], p=0)], [("x", 1, [1, 1, 2])], [("y", 1, None)])
+    with pytest.raises(UnsupportedOperatorError, match="p is 0, and must be 1 or more"):
+        load(model)

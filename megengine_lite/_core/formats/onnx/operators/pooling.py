@@ -16,6 +16,7 @@ from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import INT64
 from megengine_lite._core.ir.onnx_image_params import OnnxPooling
+from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.params import ElemwiseMode, PoolingMode, ReduceMode
 
 _MODES = {"MaxPool": "max", "AveragePool": "average", "LpPool": "norm"}
@@ -96,11 +97,15 @@ def _global_pool(call: Call) -> Value:
     b, x = call.builder, call.input(0)
     axes = list(range(2, x.rank))
     if call.op == "GlobalLpPool":
-        order = call.integer("p", 2)
+        order = call.positive("p", 2)
         if order == 1:
             return reduced(b, b.elemwise(ElemwiseMode.ABS, x), axes, ReduceMode.SUM)
         if order != 2:
-            raise NotConverted(f"there is no norm of order {order} here")
+            check_kind(x.kind, "f")
+            kind = ElementType.DOUBLE if x.kind == ElementType.DOUBLE else ElementType.FLOAT
+            size = b.elemwise(ElemwiseMode.ABS, b.retyped(x, kind))
+            total = reduced(b, b.onnx_elemwise(OnnxMode.POWER, size, b.number(order, size)), axes, ReduceMode.SUM)
+            return b.retyped(b.onnx_elemwise(OnnxMode.POWER, total, b.number(1 / order, total)), x.kind)
         return b.elemwise(ElemwiseMode.SQRT, reduced(b, b.elemwise(ElemwiseMode.SQUARE, x), axes, ReduceMode.SUM))
     if call.op == "GlobalMaxPool" and x.is_float32:  # as the maximum over a window, which passes over infinity
         for axis in axes:
