@@ -52,10 +52,15 @@ def results_of(network: LiteNetwork) -> list[LayerResult]:
 
 
 def other_flags(args: Namespace) -> Namespace:
-    """The arguments of the other run. Where no other is described, it is one of the same model without optimization."""
+    """The arguments of the other run. Where no other is described, it is one of the same model without optimization.
+
+    ``--decrypt`` and ``--key`` of the first run are for the other model, too, unless that is not encrypted, or
+    ``--other`` has its own.
+    """
     other = Namespace(**{k: list(v) if isinstance(v, list) else v for k, v in vars(args).items()})
     other.model = args.against or args.model
     other.layout_transform_dump = None
+    other.decrypt = other.key = None
     if args.other is not None:
         prog = f"megengine-lite {args.module.__name__.rpartition('.')[2]} --other"
         parser = ArgumentParser(prog=prog, usage='--other="FLAGS"', allow_abbrev=False)
@@ -68,4 +73,8 @@ def other_flags(args: Namespace) -> Namespace:
     elif args.against is None:
         # A package's own options could switch optimization on again.
         other = Namespace(**{**vars(other), **UNOPTIMIZED, "option": [*args.option, "graph_opt_level=0"]})
+    from megengine_lite._core.formats.load import is_plain
+
+    if args.decrypt and (other.decrypt or other.key or args.against is None or not is_plain(other.model)):
+        other.decrypt, other.key = other.decrypt or args.decrypt, other.key or args.key
     return other

@@ -56,6 +56,33 @@ def test_verify_gives_the_other_run_flags_of_its_own(run_json, error_of, monkeyp
     assert "is for a second run" in error_of("verify", DIGITS, "--against=x.npz", "--other=--cpu", status=2)
 
 
+@pytest.mark.parametrize("command", ["verify", "report"])
+def test_keys_are_for_those_of_two_models_that_are_encrypted(command, run_json, error_of, tmp_path):
+    plain, package = tmp_path / "plain.mge", tmp_path / "package.lite"
+    plain.write_bytes(Path(DIGITS).read_bytes())
+    one, two = (["AES_default", "11" * 32], ["RC4_default", "22" * 16])
+    for name, (method, key) in (("one", one), ("two", two)):
+        run_json("encrypt", DIGITS, tmp_path / name, "--method", method, "--key", key)
+    run_json("pack", DIGITS, package)
+    with_one, with_two = (["--decrypt", m, "--key", k] for m, k in (one, two))
+    for model, against, words in (
+        ("one", plain, with_one),
+        ("one", "one", with_one),
+        ("one", package, with_one),
+        ("one", "two", [*with_one, f"--other={' '.join(with_two)}"]),
+        (plain, "two", [f"--other={' '.join(with_two)}"]),
+        ("one", None, with_one),
+    ):
+        other = [] if against is None else ["--against", tmp_path / against]
+        more = ["-o", tmp_path / "report.html"] if command == "report" else []
+        run_json(command, tmp_path / model, *other, *words, "--input-desc", "data:1,1,8,8", *more)
+    words = [*with_one, "--against", plain, f"--other={' '.join(with_one)}"]
+    more = ["-o", tmp_path / "report.html"] if command == "report" else []
+    assert "not encrypted by AES_default" in error_of(
+        command, tmp_path / "one", *words, "--input-desc", "data:1,1,8,8", *more
+    )
+
+
 def test_verify_runs_packages_without_their_own_options_for_the_unoptimized_run(run_json, tmp_path, monkeypatch):
     settings = {"name": "digits", "valid": True, "version": "1.13.0", "options": {"graph_opt_level": 2}}
     (tmp_path / "info.json").write_text(json.dumps(settings))

@@ -100,6 +100,13 @@ def holds_onnx(source: Source, *, decrypt: Decryption | None = None) -> bool:
     return is_onnx(_plain(buffer, package, decrypt, what), what)
 
 
+def is_plain(source: Source) -> bool:
+    """Whether a file begins as a model does, so that it is neither encrypted nor a package."""
+    buffer, what = open_source(source)
+    cursor = Cursor(buffer, what=what)
+    return is_model(cursor) or is_wrapped(cursor) or looks_like_onnx(bytes(cursor.view[:HEAD]))
+
+
 def load_test_cases(source: Source) -> list[dict[str, np.ndarray]]:
     """The inputs of the test cases that are stored behind a model, by name; empty if there are none."""
     buffer, what = open_source(source)
