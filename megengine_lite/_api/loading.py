@@ -51,7 +51,14 @@ def to_source(file: Any) -> str | bytes | memoryview:
             raise LiteValueError(f"{scheme}:// is not read here; download the model, then load the file or its bytes")
         from urllib.parse import unquote, urlsplit  # takes longer to import than the rest of this module
 
-        return to_path(unquote(urlsplit(file).path))
+        parts = urlsplit(file)
+        if parts.netloc not in ("", "localhost"):
+            raise LiteValueError(
+                f"{file} is a file of the host {brief(parts.netloc)}; a path on this one begins file:///"
+            )
+        if parts.query or parts.fragment:
+            raise LiteValueError(f"{file} is not only a path; in names of files, ? is %3F and # is %23")
+        return to_path(unquote(parts.path))
     if isinstance(file, bytes):
         return file
     if isinstance(file, io.TextIOBase):

@@ -138,6 +138,29 @@ def test_load_from_a_text_file():
         LiteNetwork().load(file)
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("file://host{}", "is a file of the host 'host'; a path on this one begins file:///"),
+        ("file://user@localhost{}", "is a file of the host 'user@localhost'"),
+        ("file://{}?part=1", r"\? is %3F and # is %23"),
+        ("file://{}#part", r"\? is %3F and # is %23"),
+    ],
+)
+def test_what_a_url_says_beside_a_path_is_not_passed_over(url, message):
+    with pytest.raises(LiteValueError, match=message):
+        LiteNetwork().load(url.format(DIGITS))
+
+
+def test_urls_of_this_host_and_of_names_with_marks(tmp_path):
+    path = tmp_path / "50% #1?.mge"
+    path.write_bytes(ADD)
+    for url in (path.as_uri(), path.as_uri().replace("file://", "file://localhost")):
+        network = LiteNetwork()
+        network.load(url)
+        assert add(network, 1, 2).max() == 3
+
+
 @pytest.mark.parametrize("path", ["a\0b", "file:///a%00b"])
 def test_load_from_a_path_that_cannot_be(path):
     with pytest.raises(LiteValueError, match="null character"):

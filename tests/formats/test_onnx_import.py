@@ -324,6 +324,32 @@ def test_parts_that_do_not_fit_are_refused(nodes, message):
         load(make(nodes, [("x", F, [3, 4])], [("y", F, [3, 4])]))
 
 
+@pytest.mark.parametrize("initializer", ["a", "y"])
+@pytest.mark.parametrize("uses", ["before", "behind", "not"])
+def test_a_name_has_one_value(initializer, uses):
+    """A node that makes the value of an initializer: which of them others read would follow from the order."""
+    nodes = {
+        "before": [node("Neg", "a", "z"), node("Abs", "x", "a"), node("Add", "z x", "y")],
+        "behind": [node("Abs", "x", "a"), node("Neg", "a", "y")],
+        "not": [node("Abs", "x", "a"), node("Neg", "x", "y")],
+    }[uses]
+    if uses == "not":
+        nodes = nodes if initializer == "y" else [nodes[0], node("Add", "a x", "y")]
+    model = make(nodes, [("x", F, [3])], [("y", F, [3])], {initializer: np.ones(3, np.float32)})
+    with pytest.raises(ModelFormatError, match=f"'{initializer}' is an initializer and the result of a node"):
+        load(model)
+
+
+@pytest.mark.parametrize("version", [1, 29, 30, 99, 127])
+def test_versions_of_the_format_are_all_read(version, tmp_path):
+    """From a file and as bytes, which have no name that says what they are."""
+    model = make([node("Neg", "x", "y")], [("x", F, [2])], [("y", F, [2])])
+    model.ir_version = version
+    (tmp_path / "model").write_bytes(model.SerializeToString())
+    for source in (model.SerializeToString(), tmp_path / "model"):
+        assert run(load(source), x=np.float32([1, 2]))[0].tolist() == [-1, -2]
+
+
 def test_inputs_without_a_known_rank_or_type_are_refused():
     with pytest.raises(UnsupportedOperatorError, match="input 'x' has no shape"):
         load(make([node("Relu", "x", "y")], [("x", F, None)], [("y", F, None)]))

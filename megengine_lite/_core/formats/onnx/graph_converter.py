@@ -234,6 +234,8 @@ class GraphConverter(ControlFlow):
         self._count_parts(len(node.input) + len(node.output) + len(node.attribute))
         results = self._results(node, scope)
         for name, value in zip(node.output, results, strict=False):
+            if name in scope.initializers:
+                raise self.fault(f"{brief(name)} is an initializer and the result of a node")
             if name in scope.values:
                 raise self.fault(f"two nodes make the value {brief(name)}")
             if name:
