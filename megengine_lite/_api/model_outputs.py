@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
 from megengine_lite._core.system.integers import to_integer
-from megengine_lite.errors import LiteIndexError, printable
+from megengine_lite.errors import LiteIndexError, LiteTypeError, printable
 
 _D = TypeVar("_D")
 
@@ -16,7 +16,7 @@ _D = TypeVar("_D")
 if TYPE_CHECKING:  # what unpacks a mapping gets names, as type checkers know
     from builtins import object as Base
 else:
-    from collections.abc import Mapping as Base
+    Base = Mapping
 
 
 class Outputs(Base):
@@ -24,8 +24,9 @@ class Outputs(Base):
 
     This is a mapping from names to arrays with one difference: iterating gives the arrays, in the order of
     :attr:`Model.outputs`, so that they can be unpacked. :meth:`keys` has the names, also for ``dict(outputs)`` and
-    ``**outputs``. Type checkers, which know no such difference, see the methods of a mapping but not the class: give
-    ``dict(outputs)`` to what asks for one. Two of them are equal only if they are the same object.
+    ``**outputs``, and ``in`` asks for a name. Type checkers, which know no such difference, see the methods of a
+    mapping but not the class: give ``dict(outputs)`` to what asks for one. It is equal to a mapping that has the very
+    same arrays by the same names; numbers are not compared.
 
     Examples
     --------
@@ -76,14 +77,28 @@ class Outputs(Base):
         return arrays[number]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._arrays
+        if isinstance(name, np.ndarray):
+            raise LiteTypeError(
+                "in asks whether there is an output of a name, not for an array; any(a is array for a in outputs) does"
+            )
+        return isinstance(name, str) and name in self._arrays
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter(self._arrays.values())
 
-    # Arrays have no answer to the question whether they are equal.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    def __reversed__(self) -> Iterator[np.ndarray]:
+        return reversed(self._arrays.values())
+
+    # Arrays have no one answer to the question whether they are equal, so they are asked whether they are the same.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        if self._arrays.keys() != other.keys():
+            return False
+        return all(other[name] is array for name, array in self._arrays.items())
+
+    def __hash__(self) -> int:
+        return hash(frozenset((name, id(array)) for name, array in self._arrays.items()))
 
     def __len__(self) -> int:
         return len(self._arrays)

@@ -134,7 +134,26 @@ def test_outputs_are_a_mapping():
         outputs["r"]
     with pytest.raises(IndexError):
         outputs[2]
-    assert outputs == outputs and outputs != twin and len({outputs, twin}) == 2
+    same_numbers = Outputs({"p": first.copy(), "q": second})
+    for equal in (outputs, twin, Outputs({"q": second, "p": first}), dict(outputs)):
+        assert outputs == equal and equal == outputs
+    for other in (
+        same_numbers,
+        {"p": first},
+        {"p": second, "q": first},
+        {**outputs, "r": first},
+        dict(same_numbers),
+        {},
+    ):
+        assert outputs != other and other != outputs
+    for no_mapping in (None, "p", [first, second]):
+        assert outputs != no_mapping
+    assert len({outputs, twin, same_numbers}) == 2
+    assert [a is b for a, b in zip(reversed(outputs), (second, first), strict=True)] == [True, True]
+    assert "p" in outputs and 0 not in outputs and None not in outputs
+    assert [] not in outputs
+    with pytest.raises(LiteTypeError, match="in asks whether there is an output of a name, not for an array"):
+        first in outputs  # noqa: B015
     add = megengine_lite.load(ADD)
     assert add(Outputs({"a": np.ones([2, 3]), "b": np.ones([2, 3])}))["sum"].tolist() == [[2.0] * 3] * 2
 
