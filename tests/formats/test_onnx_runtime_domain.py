@@ -12,7 +12,8 @@ from megengine_lite._core.formats.onnx.operators import CONVERTERS
 DOMAIN = "com.microsoft"
 RNG = np.random.default_rng(12)
 KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int8): TensorProto.INT8, np.dtype(bool): TensorProto.BOOL,
-         np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int32): TensorProto.INT32}  # fmt: skip
+         np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int32): TensorProto.INT32,
+         np.dtype(np.int64): TensorProto.INT64}  # fmt: skip
 CASES: list[tuple[str, str, list, dict]] = []
 """Operator, what is special, its inputs (None: left out; a number: a constant), attributes and number of outputs."""
 
@@ -46,6 +47,15 @@ case("FastGelu", real(3, 8), real(8), why="bias")
 case("Range", number(1.5), number(7), number(2))
 case("Range", number(1), number(4), why="no step")
 case("QuickGelu", real(3, 8), why="alpha", alpha=0.5)
+cos, sin, places = np.cos(real(9, 4)), np.sin(real(9, 4)), np.array([[0, 1, 2, 5, 8], [3, 4, 4, 6, 7]])
+for interleaved in (0, 1):
+    more = {"interleaved": interleaved}
+    case("RotaryEmbedding", real(2, 3, 5, 8), places, cos, sin, why=f"heads {interleaved}", **more)
+    case("RotaryEmbedding", real(2, 3, 5, 8), number([2], np.int64), cos, sin, why=f"from 2 {interleaved}", **more)
+    case("RotaryEmbedding", real(2, 5, 24), places, cos, sin, why=f"rows {interleaved}", **more)
+    case("RotaryEmbedding", real(2, 5, 24), number([3], np.int64), cos, sin, why=f"rows from 3 {interleaved}", **more)
+    case("RotaryEmbedding", real(2, 5, 36), places, cos, sin, why=f"a part {interleaved}", num_heads=3,
+         rotary_embedding_dim=8, **more)  # fmt: skip
 case("BiasGelu", real(3, 8), real(8))
 case("FusedConv", image, weights, real(6), activation="Relu", pads=[1, 1, 1, 1])
 case("FusedConv", image, weights, None, real(1, 6, 5, 5), why="sum", activation="Relu")
@@ -151,8 +161,9 @@ def test_results_are_those_of_onnx_runtime(op, why, given, attributes):
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     theirs = runtime.InferenceSession(model.SerializeToString(), options).run(None, inputs)
-    bytes_of = {n: g.astype(np.uint8) if g.dtype == bool else g for n, g in inputs.items()}
-    for ours, wanted in zip(run(load(model), **bytes_of), theirs, strict=True):
+    at_the_api = {np.dtype(bool): np.uint8, np.dtype(np.int64): np.int32}
+    given_here = {n: g.astype(at_the_api.get(g.dtype, g.dtype)) for n, g in inputs.items()}
+    for ours, wanted in zip(run(load(model), **given_here), theirs, strict=True):
         assert ours.shape == wanted.shape
         assert ours.dtype == wanted.dtype
         if wanted.dtype.kind == "f":

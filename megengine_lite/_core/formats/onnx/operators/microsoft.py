@@ -57,6 +57,27 @@ def _range(call: Call) -> list[Value | None]:
     return as_standard(call, "Range", [call.input(0), call.input(1), step])
 
 
+@converts("RotaryEmbedding", domain=MICROSOFT)
+def _rotary(call: Call) -> list[Value | None]:
+    b, x, begin, cos, sin = call.builder, *(call.input(k) for k in range(4))
+    if call.integer("is_packed_batching", 0) or call.real("scale", 1.0) != 1:
+        raise NotConverted("packed batches and other scales than 1 are not computed in it")
+    rows = x
+    flat, counted = x.rank == 3, call.integer("num_heads", 0) > 0
+    if flat and not counted:  # the width of a head is that of the tables
+        if call.integer("rotary_embedding_dim", 0):
+            raise NotConverted("num_heads must be given with rotary_embedding_dim")
+        width = b.elemwise(_M.MUL, b.dimension(cos, 1), b.constant(np.array([2])))
+        rows = b.transposed(to_shape(b, x, 0, 0, -1, width), (0, 2, 1, 3))
+    where = begin
+    if begin.rank == 1:  # the position of the first row of all sequences
+        places = positions(b, b.dimension(x, 1 if flat else 2))
+        where = b.with_axes(b.elemwise(_M.ADD, places, b.retyped(begin, places.kind)), [0])
+    names = ("interleaved", "num_heads", "rotary_embedding_dim")
+    made = as_standard(call, "RotaryEmbedding", [rows, cos, sin, where], *names, version=23)
+    return made if rows is x else [to_shape(b, b.transposed(first_of(made), (0, 2, 1, 3)), 0, 0, b.dimension(x, 2))]
+
+
 # ---- activations -----------------------------------------------------------------------------------------------------
 
 
