@@ -20,6 +20,7 @@ from megengine_lite._core.formats.onnx.graph_values import (
     check_same_kind,
     combined_length,
     common_length,
+    numbers_of,
 )
 from megengine_lite._core.formats.onnx.inference import Inference
 from megengine_lite._core.formats.onnx.messages import ElementType
@@ -134,7 +135,11 @@ class GraphBuilder:
     def known_value(self, value: Value) -> np.ndarray | None:
         """The numbers of a small value, if they follow from constants and from sizes of inputs."""
         found = self._inference.find(value.var)
-        return None if found is None or found.spec.value is None else found.trusted().value
+        if found is None or found.spec.value is None:
+            return None
+        spec = found.trusted()
+        assert spec.value is not None
+        return numbers_of(spec.value, spec.dtype)
 
     def follows_from_shapes(self, value: Value) -> bool:
         """Whether a value is made of constants and shapes alone."""

@@ -16,11 +16,18 @@ import numpy as np
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir.declared_shape import DeclaredShape
-from megengine_lite._core.ir.dtype import FLOAT32, DType
+from megengine_lite._core.ir.dtype import FLOAT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyVar, Var
+from megengine_lite._core.ir.quantize import to_float32
 
 MOST_FOLDED = 4096
 """Elements of a result that is computed while a model is loaded."""
+
+
+def numbers_of(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """What a stored array means. That of bfloat16, which numpy does not have, holds bits; its numbers are float32."""
+    return to_float32(array, dtype) if dtype.code == DTypeCode.BFLOAT16 else array
+
 
 FLOATS = frozenset((ElementType.FLOAT, ElementType.FLOAT16, ElementType.BFLOAT16, ElementType.DOUBLE))
 
@@ -78,11 +85,11 @@ class Value:
 
     @property
     def known(self) -> np.ndarray | None:
-        """The value of a small constant; None for all others."""
+        """The numbers of a small constant; None for all others."""
         var = self.var
         if var.const is None or not isinstance(var, Var) or var.spec.size > MOST_FOLDED:
             return None
-        return var.const.array
+        return numbers_of(var.const.array, var.spec.dtype)
 
     @property
     def is_float32(self) -> bool:

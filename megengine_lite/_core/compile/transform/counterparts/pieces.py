@@ -11,6 +11,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, DType, from_numpy
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, IndexDescMaskItem, ReduceMode
+from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import InternalError
 
@@ -82,7 +83,8 @@ class Pieces:
 
     def number(self, value: float, like: AnyVar) -> Var:
         """A number of the type of a variable."""
-        return self.constant(value, dtype_of(like))
+        dtype = dtype_of(like)
+        return self.constant(stored_constant(value, dtype) if dtype.is_float else value, dtype)
 
     # ---- functions of elements --------------------------------------------------------------------------------------
 

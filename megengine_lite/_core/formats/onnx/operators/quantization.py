@@ -94,6 +94,7 @@ def _dequantized_constant(b: GraphBuilder, parts: Sequence[Value], axis: int, ki
 
 def dequantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis: int, kind: ElementType) -> Value:
     """The real values of quantized numbers, with scales and zero points for all or along an axis."""
+    scale = b.retyped(scale, ElementType.FLOAT)  # also half precision, which the kernels of int8 do not read
     parts = [x, scale] if zero is None else [x, scale, zero]
     constant = _dequantized_constant(b, parts, axis, kind)
     if constant is not None:
@@ -106,7 +107,7 @@ def dequantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axi
     real = b.retyped(x, ElementType.FLOAT)
     if zero is not None:
         real = b.elemwise(_M.SUB, real, b.retyped(_along(b, x, zero, axis), ElementType.FLOAT))
-    return b.retyped(b.elemwise(_M.MUL, real, b.retyped(_along(b, x, scale, axis), ElementType.FLOAT)), kind)
+    return b.retyped(b.elemwise(_M.MUL, real, _along(b, x, scale, axis)), kind)
 
 
 def quantized(b: GraphBuilder, x: Value, scale: Value, zero: Value | None, axis: int, kind: ElementType) -> Value:

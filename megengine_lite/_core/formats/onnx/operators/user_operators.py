@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from megengine_lite._core.formats.onnx.graph_values import Value
+from megengine_lite._core.formats.onnx.graph_values import Value, numbers_of
 from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted
 from megengine_lite._core.formats.onnx.tensors import DTYPES, KINDS
@@ -47,7 +47,8 @@ def _plain(call: Call, attribute: AttributeProto) -> Any:
     """The value of an attribute: a number, a text, an array, or a list of these."""
     kind = attribute.type
     if kind == AttributeType.TENSOR and attribute.t is not None:
-        return call.constant(attribute.t).var.constant.array
+        tensor = call.constant(attribute.t)
+        return numbers_of(tensor.var.constant.array, tensor.dtype)
     if kind == AttributeType.STRING and attribute.s is not None:
         return _text(attribute.s)
     if kind == AttributeType.STRINGS:
