@@ -259,6 +259,7 @@ class _FileWriter:
         pieces = self.pieces
         pieces.name = node.name
         pieces.types = [dtype_of(v) for v in node.inputs]
+        pieces.ranges = [self.ranges.of(v) for v in node.inputs]
         begin = len(pieces.nodes)
         try:
             inputs = [v for v in map(self._standing, node.inputs) if isinstance(v, Var)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -31,7 +32,23 @@ def _elemwise(w: Pieces, node: AnyNode) -> Var:
         return rounded(w, inputs[0])
     if mode == _M.GELU_TANH:
         return _gelu(w, inputs[0])
+    if dtype_of(inputs[0]) == INT32:
+        if mode == _M.MOD:
+            return _modulo(w, *inputs)
+        if mode == _M.MUL and not _fits_float32(w, operator.mul):
+            return w.integer_product(*inputs)
+        if mode in (_M.ADD, _M.SUB) and not _fits_float32(w, operator.add if mode == _M.ADD else operator.sub):
+            # Of sums of sums and products the original makes products, which it computes as float32.
+            if inputs[0] is inputs[1] and mode == _M.ADD:
+                return w.shifted(inputs[0], 1)
+            inputs = [v if v.const is not None else w.shifted(v, 0) for v in inputs]
     return w.make("Elemwise", params.Elemwise(mode=_IN_FILES.get(mode, mode)), inputs, node.output_dtype)
+
+
+def _fits_float32(w: Pieces, function: Callable[[int, int], int]) -> bool:
+    """Whether a function of integers is exact in float32, for all numbers that the inputs may have."""
+    x, y = w.ranges
+    return max(abs(function(a, b)) for a in x for b in y) <= 2**24
 
 
 def rounded(w: Pieces, x: AnyVar) -> Var:
@@ -101,12 +118,13 @@ def _of_reals(w: Pieces, mode: OnnxMode, x: AnyVar, y: AnyVar) -> Var:
     if mode == _O.DIVIDE:
         return w.divide(x, y)
     rest = w.elemwise(_M.MOD, x, y)
-    if mode == _O.REMAINDER:
-        return rest
-    # With the sign of the divisor: one more of it where the signs differ and there is a rest.
-    zero = w.number(0, x)
-    differs = w.less(w.multiply(w.elemwise(_M.SIGN, rest), w.elemwise(_M.SIGN, y)), zero, y)
-    return w.add(rest, differs)
+    return rest if mode == _O.REMAINDER else _with_sign_of_divisor(w, rest, y)
+
+
+def _with_sign_of_divisor(w: Pieces, rest: AnyVar, y: AnyVar) -> Var:
+    """One more of the divisor where the signs differ and there is a rest."""
+    signs = w.multiply(w.elemwise(_M.SIGN, rest), w.elemwise(_M.SIGN, y))
+    return w.add(rest, w.less(signs, w.number(0, y), y))
 
 
 def _of_integers(w: Pieces, mode: OnnxMode, bits: int, x: AnyVar, *others: AnyVar, unsigned: bool = False) -> Var:
@@ -123,25 +141,34 @@ def _of_integers(w: Pieces, mode: OnnxMode, bits: int, x: AnyVar, *others: AnyVa
     if mode in (_O.SHIFT_LEFT, _O.SHIFT_RIGHT):
         return _shifted(w, mode, bits, x, y, unsigned)
     if mode == _O.MODULO:
-        return w.elemwise(_M.MOD, x, y)
-    quotient = truncated_quotient(w, x, y)
-    return quotient if mode == _O.DIVIDE else w.subtract(x, w.multiply(quotient, y))
+        return _modulo(w, x, y)
+    return truncated_quotient(w, x, y) if mode == _O.DIVIDE else _rest(w, x, y)
+
+
+def _modulo(w: Pieces, x: AnyVar, y: AnyVar) -> Var:
+    """The rest with the sign of the divisor. The original adds the divisor to a rest, which may leave the type."""
+    is_small = max(map(abs, w.ranges[1])) <= 2**30
+    return w.elemwise(_M.MOD, x, y) if is_small else _with_sign_of_divisor(w, _rest(w, x, y), y)
+
+
+def _rest(w: Pieces, x: AnyVar, y: AnyVar) -> Var:
+    """The rest of integers with the sign of the dividend."""
+    return w.subtract(x, w.integer_product(truncated_quotient(w, x, y), y))
 
 
 def truncated_quotient(w: Pieces, x: AnyVar, y: AnyVar) -> Var:
     """The quotient of integers towards zero: one more than that rounded down, where it is negative and has a rest."""
     down = w.elemwise(_M.FLOOR_DIV, x, y)
     one, zero = w.number(1, x), w.number(0, x)
-    rest = w.elemwise(_M.MIN, w.elemwise(_M.ABS, w.subtract(x, w.multiply(down, y))), one)
+    rest = w.elemwise(_M.MIN, w.elemwise(_M.ABS, w.subtract(x, w.integer_product(down, y))), one)
     return w.add(down, w.less(down, zero, rest))
 
 
 def _bits(w: Pieces, function: Callable[[Var, Var], Var], x: AnyVar, y: AnyVar, bits: int) -> Var:
-    """A function of single bits, which are 0 or 1: the sum of its results, each with its weight."""
+    """A function of single bits, which are 0 or 1: the sum of its results, each at its place."""
     total: Var | None = None
     for k in range(bits):
-        weight = -(2**31) if k == 31 else 2**k
-        term = w.multiply(function(_bit(w, x, k), _bit(w, y, k)), w.number(weight, x))
+        term = w.shifted(function(_bit(w, x, k), _bit(w, y, k)), k)
         total = term if total is None else w.add(total, term)
     assert total is not None
     return total
@@ -150,9 +177,8 @@ def _bits(w: Pieces, function: Callable[[Var, Var], Var], x: AnyVar, y: AnyVar, 
 def _bit(w: Pieces, x: AnyVar, k: int) -> Var:
     if k == 31:
         return w.less(x, w.number(0, x), w.number(1, x))
-    here = w.elemwise(_M.SHR, x, w.number(k, x)) if k else x
-    above = w.elemwise(_M.SHR, x, w.number(k + 1, x))
-    return w.subtract(here, w.multiply(above, w.number(2, x)))
+    here = w.shifted(x, -k) if k else x
+    return w.subtract(here, w.shifted(w.shifted(x, -k - 1), 1))
 
 
 def _shifted(w: Pieces, mode: OnnxMode, bits: int, x: AnyVar, y: AnyVar, unsigned: bool) -> Var:
@@ -177,7 +203,7 @@ def _power(w: Pieces, x: AnyVar, y: AnyVar) -> Var:
     base, count = w.converted(x, INT32), int(numbers.item())
     result = w.expanded(w.number(1, base), known_spec(x).shape)
     for _ in range(count):
-        result = w.multiply(result, base)
+        result = w.integer_product(result, base)
     return w.converted(result, dtype)
 
 

@@ -30,6 +30,8 @@ class Pieces:
         What nodes are called that are made now.
     types
         The types that the inputs of the node have in the model; quantized ones are of other types here.
+    ranges
+        Between which numbers integers of these inputs lie.
     whole
         The stored integers of variables of quantized types, as float32, where they are there.
     """
@@ -38,6 +40,7 @@ class Pieces:
         self.nodes: list[AnyNode] = []
         self.name = ""
         self.types: list[DType] = []
+        self.ranges: list[tuple[int, int]] = []
         self.whole: dict[AnyVar, Var] = {}
         self._numbers: dict[tuple[Any, ...], Var] = {}
 
@@ -99,6 +102,26 @@ class Pieces:
 
     def multiply(self, x: AnyVar, y: AnyVar) -> Var:
         return self.elemwise(_M.MUL, x, y)
+
+    def shifted(self, x: AnyVar, bits: int) -> Var:
+        """Integers times a power of two, or divided by one and rounded down."""
+        return self.elemwise(_M.SHL if bits >= 0 else _M.SHR, x, self.number(abs(bits), x))
+
+    def integer_product(self, x: AnyVar, y: AnyVar) -> Var:
+        """The low 32 bits of products of int32.
+
+        The original computes products of int32, and sums of them, as float32, which has 24 bits. So numbers are taken
+        apart into 11 bits and 11 bits, which are not negative, and 10 bits with the sign. Shifted products are no part
+        of its sums of products, also if they are shifted by nothing.
+        """
+        low = [self.subtract(v, self.shifted(self.shifted(v, -11), 11)) for v in (x, y)]
+        high = [self.shifted(v, -22) for v in (x, y)]
+        middle = [self.subtract(self.shifted(v, -11), self.shifted(h, 11)) for v, h in zip((x, y), high, strict=True)]
+        total = self.shifted(self.multiply(low[0], low[1]), 0)
+        crossed = self.add(self.multiply(low[0], middle[1]), self.multiply(middle[0], low[1]))
+        total = self.add(total, self.shifted(crossed, 11))
+        outer = self.add(self.multiply(low[0], high[1]), self.multiply(high[0], low[1]))
+        return self.add(total, self.shifted(self.add(outer, self.multiply(middle[0], middle[1])), 22))
 
     def divide(self, x: AnyVar, y: AnyVar) -> Var:
         return self.elemwise(_M.TRUE_DIV, x, y)

@@ -61,6 +61,17 @@ def _with_infinity(w: Pieces, x: Var, found: Var, axes: Sequence[int], infinity:
     return w.choice(some, found, w.expanded(w.number(infinity, x), found.shape))
 
 
+@written("Argmax", "Argmin")
+def _position(w: Pieces, node: AnyNode) -> Var:
+    """The first place of an extreme. The original compares as float32, which does not have all numbers of int32."""
+    p, x = node.params, node.inputs[0]
+    if dtype_of(x) != INT32:
+        return w.make(node.op, p, [w.converted(x, FLOAT32)])
+    axis = normalize_axis(node, p.axis, len(shape_of(x)))
+    best = w.reduced(ReduceMode.MAX if node.op == "Argmax" else ReduceMode.MIN, x, [axis])
+    return w.make("Argmax", p, [w.converted(w.compare(ElemwiseMultiTypeMode.EQ, x, best), FLOAT32)])
+
+
 @written("Cumulative")
 def _cumulative(w: Pieces, node: AnyNode) -> Var:
     p, (x, place) = node.params, node.inputs
