@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from support.definitions import float32, infer_opr, int32, run_opr
+from support.definitions import float32, infer_opr, int32, make_specs, run_opr
+from support.graphs import GraphBuilder, run, session_of
 
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DTypeCode
 from megengine_lite._core.ir.graph import TensorSpec
@@ -163,15 +164,29 @@ def test_dropout():
 def test_assert_equal():
     x, y = float32(1, 200, 0), float32(1, 200.01, 5e-5)
     assert run_opr("AssertEqual", AssertEqual(), x, y)[0].tolist() == x.tolist()
-    with pytest.raises(LiteValueError, match=r"the error is (5|4[.]99\d*)e-05, allowed are 4e-05"):
-        run_opr("AssertEqual", AssertEqual(maxerr=4e-5), x, y)
-    with pytest.raises(LiteValueError, match="the error is 1, allowed"):
-        run_opr("AssertEqual", AssertEqual(), x, x + float32(0, 0, 1))
-    with pytest.raises(LiteValueError, match="the error is nan"):
-        run_opr("AssertEqual", AssertEqual(), x, x, float32(np.nan))
     assert run_opr("AssertEqual", AssertEqual(maxerr=1), x, y[:2], float32(0.5))[0].tolist() == x.tolist()
     with pytest.raises(ShapeError, match="compares tensors of shapes"):
         run_opr("AssertEqual", AssertEqual(), x, y[:2])
+
+
+UNEQUAL = [
+    (4e-5, [(1, 200, 0), (1, 200.01, 5e-5)], r"the error is (5|4[.]99\d*)e-05, allowed are 4e-05"),
+    (1e-4, [(1, 200, 0), (1, 200, 1)], "the error is 1, allowed"),
+    (1e-4, [(1, 200, 0), (1, 200, 0), (np.nan,)], "the error is nan"),
+]
+
+
+@pytest.mark.parametrize(("most", "values", "message"), UNEQUAL)
+def test_tensors_that_are_not_equal(most, values, message):
+    """What is known from shapes is compared before the run, and is a fault of the shapes."""
+    arrays = [float32(*v) for v in values]
+    with pytest.raises(ShapeError, match=message):
+        infer_opr("AssertEqual", AssertEqual(maxerr=most), *make_specs(arrays))
+    b = GraphBuilder()
+    inputs = [b.input(name, v.shape) for name, v in zip("xyz", arrays, strict=False)]
+    session = session_of(b.finish(b.node("AssertEqual", AssertEqual(maxerr=most), inputs)))
+    with pytest.raises(LiteValueError, match=message):
+        run(session, **dict(zip("xyz", arrays, strict=False)))
 
 
 def test_check_non_finite():

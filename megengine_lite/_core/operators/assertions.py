@@ -38,20 +38,34 @@ class AssertEqual(Operator):
             if ins[0].shape != ins[1].shape:
                 raise fail(node, f"compares tensors of shapes {ins[0].shape} and {ins[1].shape}")
             check_float(node, ins)
+        expected, *found = (s.value for s in ins)
+        if expected is not None and all(v is not None for v in found):  # they follow from the shapes of the inputs
+            error = self._error([expected, *(v for v in found if v is not None)], ins)
+            if not 0 <= error <= node.params.maxerr:
+                came = "" if found[0] is None else f"; expected is {_text(expected)}, and {_text(found[0])} came"
+                raise fail(node, f"the error is {error:g}, allowed are {node.params.maxerr:g}{came}")
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
-        if len(ins) == 3:
-            value = float(to_float32(ins[2], in_specs[2].dtype).item())
-        else:
-            expected, got = (to_float32(x, spec.dtype) for x, spec in zip(ins, in_specs, strict=True))
-            scale = np.maximum(np.minimum(np.abs(expected), np.abs(got)), 1)
-            value = float((np.abs(expected - got) / scale).max(initial=0))
+        value = self._error(ins, in_specs)
         if not 0 <= value <= node.params.maxerr:
             raise LiteValueError(str(fail(node, f"the error is {value:g}, allowed are {node.params.maxerr:g}")))
         return [ins[0]]
+
+    @staticmethod
+    def _error(ins: Sequence[np.ndarray], specs: Sequence[TensorSpec]) -> float:
+        if len(ins) == 3:
+            return float(to_float32(ins[2], specs[2].dtype).item())
+        expected, got = (to_float32(x, spec.dtype) for x, spec in zip(ins, specs, strict=True))
+        with np.errstate(all="ignore"):
+            scale = np.maximum(np.minimum(np.abs(expected), np.abs(got)), 1)
+            return float((np.abs(expected - got) / scale).max(initial=0))
+
+
+def _text(array: np.ndarray) -> str:
+    return ", ".join(f"{x:g}" for x in array.reshape(-1)[:8])
 
 
 @register

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from megengine_lite._core.compile.expand import all_nodes, expanded
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.compile.passes.simplify import passes_through
@@ -15,6 +17,7 @@ from megengine_lite._core.compile.transform.counterparts import find
 from megengine_lite._core.compile.transform.counterparts.integer_ranges import IntegerRanges, fits_int32
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten
+from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, UINT8, DType, DTypeCode
 from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import (
@@ -197,6 +200,9 @@ class _FileWriter:
         self.ranges = IntegerRanges()
         self.made: dict[AnyVar, AnyVar] = {}
         self.missing: dict[AnyNode, tuple[AnyNode, str]] = {}  # by what stands in its place
+        self.stored = {v.const.key for n in all_nodes(source) for v in n.inputs if v.const is not None}
+        self.stored |= {v.const.key for v in source.outputs if v.const is not None}
+        self.takes_sizes = False  # whether something in the file follows from the sizes of inputs
         self.inputs: list[Var] = []
         self.given: dict[AnyVar, AnyVar] = {}
         copies = {original: copy for copy, original in stage.original.items()}
@@ -224,11 +230,30 @@ class _FileWriter:
             names.append(name)
             try:
                 outputs.append(self._output(copy))
+                self.takes_sizes |= self._is_computed(outputs[-1])
             except NotWritten as reason:
                 outputs += self._stand_in(AnyNode("", None, [], [copy], name), str(reason))
+        if self.takes_sizes:
+            outputs = self._with_checks(outputs)
         graph = ModelGraph(self.pieces.nodes, self.inputs, outputs, names)
         graph.remove_dead()
         return graph, [self.missing[node] for node in graph.nodes if node in self.missing]
+
+    def _with_checks(self, outputs: Sequence[AnyVar]) -> list[AnyVar]:
+        """Puts checks of the sizes of the inputs in front of all that read these: at others, results are wrong."""
+        pieces = self.pieces
+        others, pieces.nodes = pieces.nodes, []
+        checked: dict[AnyVar, AnyVar] = {}
+        for var in self.inputs:
+            pieces.name = var.name
+            shape = pieces.make("GetVarShape", params.OptionalAxisV1(), [var])
+            sizes = [pieces.constant(np.array(var.shape, np.float32)), pieces.converted(shape, FLOAT32)]
+            check = pieces.make("AssertEqual", params.AssertEqual(maxerr=0.0), sizes)
+            checked[var] = pieces.make("VirtualDep", None, [var, check])
+        for node in others:
+            node.inputs = [checked.get(v, v) for v in node.inputs]
+        pieces.nodes += others
+        return [checked.get(v, v) for v in outputs]
 
     def _output(self, var: AnyVar) -> AnyVar:
         found = self._standing(var)
@@ -273,12 +298,25 @@ class _FileWriter:
             write = find(node.op)
             written = self._as_it_is(copy) if write is None else write(pieces, copy)
             made = [written] if isinstance(written, AnyVar) else list(written)
+            self.takes_sizes |= not self._is_as_it_was(copy, pieces.nodes[begin:])
             if any(v.const is not None and 0 in shape_of(v) for n in pieces.nodes[begin:] for v in n.inputs):
                 raise NotWritten(_EMPTY)
         except NotWritten as reason:
             del pieces.nodes[begin:]
             made = self._stand_in(node, str(reason))
         self.made.update(zip(node.outputs, made, strict=True))
+
+    def _is_as_it_was(self, node: AnyNode, written: Sequence[AnyNode]) -> bool:
+        """Whether a node is in the file as it is in the model, so that nothing of it can follow from sizes."""
+        if len(written) != 1 or any(map(self._is_computed, node.inputs)):
+            return False
+        (found,) = written
+        same = found.params == node.params or node.op == "Elemwise"
+        return same and found.op == node.op and list(found.inputs) == list(node.inputs)
+
+    def _is_computed(self, var: AnyVar) -> bool:
+        """Whether a variable is a constant that the model does not have: it may follow from sizes."""
+        return var.const is not None and var.const.key not in self.stored
 
     def _check_types(self, node: AnyNode) -> None:
         for var in node.outputs:
