@@ -6,7 +6,7 @@ Inputs of which shapes depend are constants then.
 import json
 
 import pytest
-from support.onnx_cases import _array, cases, compare, load, out_of_scope
+from support.onnx_cases import _array, cases, compare, load, out_of_scope, what_the_original_lacks
 from support.places import TESTS
 
 from megengine_lite._core.compile.transform.for_original import for_original
@@ -32,6 +32,7 @@ def as_file(model, inputs):
         graph = for_original(model.graph, "model", shapes)
     except UnsupportedOperatorError as error:
         return None, str(error)
+    assert what_the_original_lacks(graph) == []
     made = load_model(b"".join(bytes(c) for c in write_v2(new_record(graph))))
     made.scalars = model.scalars
     return made, ""

@@ -5,8 +5,9 @@ import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from support.graphs import session_of
-from support.onnx_cases import _array, cases, compare, out_of_scope
+from support.onnx_cases import _array, cases, compare, out_of_scope, what_the_original_lacks
 
+from megengine_lite._core.compile.transform.for_original import for_original
 from megengine_lite._core.formats.load import load_model
 from megengine_lite.errors import UnsupportedOperatorError
 
@@ -131,3 +132,23 @@ def test_constants_of_bfloat16_are_read_as_the_numbers_that_they_are(part):
         ran += 1
     assert not faults
     assert ran > 100
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("kind", ["half", "bfloat16"])
+def test_files_compute_in_types_that_the_original_computes_in(kind, part):
+    """It converts to bfloat16 and from it, moves its elements, and has no other operators for it."""
+    faults, written = {}, 0
+    for name, model in list(chosen(kind))[part::PARTS]:
+        values = [_array(v) for v in cases()[name].data_sets[0][0]]
+        try:
+            source = load_model(model.SerializeToString()).graph
+            shapes = {v.name: x.shape or (1,) for v, x in zip(source.inputs, values, strict=True)}
+            graph = for_original(source, "model", shapes)
+        except UnsupportedOperatorError:
+            continue
+        if lacking := what_the_original_lacks(graph):
+            faults[name] = lacking
+        written += 1
+    assert not faults
+    assert written > 100

@@ -8,6 +8,7 @@ sums inside of ``MOD`` may leave the type.
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.onnx_cases import what_the_original_lacks
 from support.onnx_models import load, make, run
 
 from megengine_lite._core.compile.transform.for_original import for_original
@@ -15,7 +16,7 @@ from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.ir.params import ElemwiseMode
-from megengine_lite._core.operators.reference import run_node
+from megengine_lite._core.operators.reference import run_node, run_reference
 
 I32, I64 = TensorProto.INT32, TensorProto.INT64
 RNG = np.random.default_rng(5)
@@ -123,3 +124,31 @@ def test_products_that_float32_holds_are_written_as_they_are():
     model = make(nodes, [("x", I32, [5])], [("y", I32, None)], {"three": np.int32(3), "seven": np.int32(7)})
     graph = for_original(load_model(model.SerializeToString()).graph, "model", {})
     assert [M(n.params.mode) for n in graph.nodes] == [M.MOD, M.MUL]
+
+
+OF_16_BITS = {
+    "products": [node("Mul", "a b", "q")],
+    "differences": [node("Sub", "a b", "q")],
+    "quotients": [node("Div", "a b", "q")],
+    "comparisons": [node("Greater", "a b", "c"), node("Where", "c a b", "q")],
+    "equal ones": [node("Equal", "a b", "q")],
+    "places": [node("ArgMax", "a", "q", axis=1)],
+    "chosen ones": [node("Gather", "a places", "q")],
+    "other bits": [node("BitwiseNot", "a", "q")],
+    "limited ones": [node("Max", "a b", "q")],
+    "sums": [node("ReduceMax", "a", "q")],
+}
+
+
+@pytest.mark.parametrize("name", OF_16_BITS)
+def test_uint16_inside_of_a_model_is_computed_as_int32(name):
+    """The original converts to uint16 and from it, and has nearly no operators for it."""
+    nodes = [node("Cast", "x", "a", to=TensorProto.UINT16), node("Cast", "z", "b", to=TensorProto.UINT16)]
+    nodes += [*OF_16_BITS[name], node("Cast", "q", "y", to=I32)]
+    given = {k: RNG.integers(1, 65536, (5, 6)).astype(np.int32) for k in "xz"}
+    constants = {"places": np.array([1, 0])} if name == "chosen ones" else {}
+    model = make(nodes, [(k, I32, [5, 6]) for k in "xz"], [("y", I32, None)], constants, opset=18)
+    graph = for_original(load_model(model.SerializeToString()).graph, "model", {})
+    assert what_the_original_lacks(graph) == []
+    (expected,) = run(load(model), **given)
+    np.testing.assert_array_equal(run_reference(graph, {v.name: given[v.name] for v in graph.inputs})[0], expected)

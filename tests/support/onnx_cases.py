@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.ir.dtype import FLOAT16, UINT16, DType, DTypeCode
+from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.runtime.session import Session
 from support.graphs import session_of
 from support.places import TESTS
@@ -66,6 +68,21 @@ def out_of_scope() -> dict[str, str]:
 RANDOM = "random numbers, of which only the shape and the range are compared"
 LEFT_OUT = "an optional tensor that is not given"
 SEQUENCES = "is no tensor; make an input of each tensor, and join them by SequenceConstruct"
+
+
+def what_the_original_lacks(graph) -> list[str]:
+    """Nodes of a file's graph that compute in types in which the original only converts, or moves elements."""
+    bfloat16, found = DType(DTypeCode.BFLOAT16), []
+    for node in graph.nodes:
+        types = {v.spec.dtype for v in (*node.inputs, *node.outputs)}
+        moves = operator_of(node.op).moves_elements or node.op in ("TypeCvt", "VirtualDep", "GetVarShape")
+        if (UINT16 in types and node.op not in ("TypeCvt", "VirtualDep", "GetVarShape")) or (
+            bfloat16 in types and not moves
+        ):
+            found.append(f"{node.op} of {types}")
+        if node.op == "LRN" and FLOAT16 in types:
+            found.append("LRN of float16")
+    return found
 
 
 def load(case, **options):

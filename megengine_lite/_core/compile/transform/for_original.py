@@ -18,7 +18,7 @@ from megengine_lite._core.compile.transform.counterparts.integer_ranges import I
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, UINT8, DType, DTypeCode
+from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, UINT8, UINT16, DType, DTypeCode
 from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import (
     AnyNode,
@@ -32,10 +32,14 @@ from megengine_lite._core.ir.graph import (
     Var,
 )
 from megengine_lite._core.ir.onnx_params import OnnxAttributes
+from megengine_lite._core.ir.quantize import to_float32
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
 
-_BFLOAT16 = DType(DTypeCode.BFLOAT16)
+_CARRIERS = {UINT16: INT32, DType(DTypeCode.BFLOAT16): FLOAT32}
+"""Types in which the original converts, and computes nearly nothing, and those in which it computes their numbers."""
+_MOST_CARRIED = 4096
+"""Elements of a constant that is stored in another type; larger ones are converted when the file is run."""
 _MOST_DIMENSIONS = 6
 """Of inputs and outputs in the original; between them there may be 7."""
 _ON_DATA = "the shape of its results depends on data"
@@ -188,6 +192,16 @@ def _is_missing(node: AnyNode) -> bool:
     return operator_of(node.op).in_files is None and find(node.op) is None and not operator_of(node.op).of_shapes
 
 
+def _carriers_of(node: AnyNode) -> Mapping[DType, DType]:
+    """In which types a node is computed in the place of some. What moves bfloat16 or converts takes it as it is."""
+    types = {dtype_of(v) for v in (*node.inputs, *node.outputs)}
+    if isinstance(getattr(node.params, "dtype", None), DType):
+        return {}
+    return {
+        k: v for k, v in _CARRIERS.items() if k in types and (k == UINT16 or not operator_of(node.op).moves_elements)
+    }
+
+
 # ---- nodes ----------------------------------------------------------------------------------------------------------
 
 
@@ -294,10 +308,20 @@ class _FileWriter:
                 self.made[node.outputs[0]] = inputs[0]
                 return
             self._check_types(node)
-            copy = Node(node.op, node.params, inputs, results, node.name, node.output_dtype, node.payload)
+            carriers = _carriers_of(node)
+            inputs = [self._carried(v, carriers[v.dtype]) if v.dtype in carriers else v for v in inputs]
+            results = [
+                Var(v.id, v.name, TensorSpec(v.shape, carriers[v.dtype])) if v.dtype in carriers else v for v in results
+            ]
+            dtype = None if node.output_dtype is None else carriers.get(node.output_dtype, node.output_dtype)
+            copy = Node(node.op, node.params, inputs, results, node.name, dtype, node.payload)
             write = find(node.op)
             written = self._as_it_is(copy) if write is None else write(pieces, copy)
             made = [written] if isinstance(written, AnyVar) else list(written)
+            made = [
+                pieces.converted(v, dtype_of(old)) if dtype_of(old) in carriers else v
+                for v, old in zip(made, node.outputs, strict=True)
+            ]
             self.takes_sizes |= not self._is_as_it_was(copy, pieces.nodes[begin:])
             if any(v.const is not None and 0 in shape_of(v) for n in pieces.nodes[begin:] for v in n.inputs):
                 raise NotWritten(_EMPTY)
@@ -305,6 +329,13 @@ class _FileWriter:
             del pieces.nodes[begin:]
             made = self._stand_in(node, str(reason))
         self.made.update(zip(node.outputs, made, strict=True))
+
+    def _carried(self, var: Var, dtype: DType) -> Var:
+        """The numbers of a variable in another type; small constants stay constants."""
+        if var.const is None or var.spec.size > _MOST_CARRIED:
+            return self.pieces.converted(var, dtype)
+        numbers = to_float32(var.const.array, var.dtype) if dtype == FLOAT32 else var.const.array
+        return self.pieces.constant(numbers, dtype)
 
     def _is_as_it_was(self, node: AnyNode, written: Sequence[AnyNode]) -> bool:
         """Whether a node is in the file as it is in the model, so that nothing of it can follow from sizes."""
@@ -335,16 +366,9 @@ class _FileWriter:
             raise NotWritten(_MISSING)
         if not in_files.released:
             raise NotWritten("no release of the original knows it")
-        pieces, inputs = self.pieces, node.inputs
-        # The original has no products of bfloat16.
-        rounds = not operator_of(node.op).moves_elements and any(dtype_of(v) == _BFLOAT16 for v in inputs)
-        if rounds:
-            inputs = [pieces.converted(v, FLOAT32) if dtype_of(v) == _BFLOAT16 else v for v in inputs]
-        found = pieces.results(node.op, node.params, inputs, len(node.outputs), node.output_dtype)
-        pieces.nodes[-1].payload = node.payload
-        if not rounds:
-            return found
-        return [pieces.converted(v, dtype_of(old)) for v, old in zip(found, node.outputs, strict=True)]
+        found = self.pieces.results(node.op, node.params, node.inputs, len(node.outputs), node.output_dtype)
+        self.pieces.nodes[-1].payload = node.payload
+        return found
 
     def _stand_in(self, node: AnyNode, reason: str) -> list[Var]:
         """Variables for the results of a node that is not written, so that all such nodes are found."""

@@ -1,11 +1,12 @@
-"""Normalization: the original asks for four dimensions."""
+"""Normalization: the original asks for four dimensions, or for float32."""
 
 from __future__ import annotations
 
 import math
 
-from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, shape_of
+from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import written
+from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
 
 
@@ -22,3 +23,9 @@ def _as_images(w: Pieces, node: AnyNode) -> list[Var]:
         inputs.append(w.reshaped(var, (1, shape[1], 1, 1)) if per_channel else var)
     found = w.results(node.op, node.params, inputs, len(node.outputs), node.output_dtype)
     return [w.reshaped(v, shape_of(old)) for v, old in zip(found, node.outputs, strict=True)]
+
+
+@written("LRN")
+def _across_channels(w: Pieces, node: AnyNode) -> Var:
+    x = node.inputs[0]
+    return w.converted(w.make(node.op, node.params, [w.converted(x, FLOAT32)]), dtype_of(x))
