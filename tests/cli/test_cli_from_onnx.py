@@ -478,3 +478,22 @@ def test_a_file_in_which_nothing_follows_from_sizes_takes_all(tmp_path):
     assert "AssertEqual" not in [n.op for n in load_model(out).graph.nodes]
     x = RNG.standard_normal((2, 3, 7, 9)).astype(np.float32)
     np.testing.assert_allclose(run(load(str(out)), x=x)[0], run(load(model), x=x)[0], rtol=1e-5, atol=1e-5)
+
+
+WRONG_SHAPES = {
+    "too few dimensions": (["x=2", "y=2x3"], "input 'x' is declared as [n, 3] and was given [2]: it must have 2"),
+    "too many dimensions": (["x=2x3x1", "y=2x3"], "input 'x' is declared as [n, 3] and was given [2, 3, 1]"),
+    "two sizes of one name": (["x=2x3", "y=4x3"], "'n' is 4 here and 2 in input 'x'"),
+    "one of two inputs": (["x=2x3"], "'n' is 1 here and 2 in input 'x'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SHAPES)
+def test_shapes_that_the_model_does_not_declare_are_refused(tmp_path, error_of, name):
+    """A file for them would not compute what the model does, and the model does not run with them."""
+    shapes, message = WRONG_SHAPES[name]
+    model = make([node("Add", "x y", "z")], [("x", F, ["n", 3]), ("y", F, ["n", 3])], [("z", F, None)])
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    flags = [flag for shape in shapes for flag in ("--shape", shape)]
+    assert message in error_of("convert", tmp_path / "a.onnx", tmp_path / "a.mge", *flags)
+    assert not (tmp_path / "a.mge").exists()

@@ -18,6 +18,7 @@ from megengine_lite._core.compile.transform.counterparts.integer_ranges import I
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.declared_shape import check_shapes
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, UINT8, UINT16, DType, DTypeCode
 from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import (
@@ -55,7 +56,10 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
     ------
     UnsupportedOperatorError
         Some nodes have no counterpart; all of them are listed.
+    ShapeError
+        The shapes are not those that the model declares.
     """
+    check_shapes(source.declared, {v.name: shapes.get(v.name, v.shape) for v in source.inputs})
     known: dict[AnyVar, TensorSpec] = {v: TensorSpec(shapes.get(v.name, v.shape), v.dtype) for v in source.inputs}
     stage, problems = _known_part(source, known)
     writer = _FileWriter(source, stage, known)
