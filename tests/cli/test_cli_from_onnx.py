@@ -497,3 +497,16 @@ def test_shapes_that_the_model_does_not_declare_are_refused(tmp_path, error_of, 
     flags = [flag for shape in shapes for flag in ("--shape", shape)]
     assert message in error_of("convert", tmp_path / "a.onnx", tmp_path / "a.mge", *flags)
     assert not (tmp_path / "a.mge").exists()
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_conditions_that_are_constants_choose_known_places(tmp_path, axis, count):
+    """Also where they are longer than what they choose from: the rest does not count."""
+    mask = np.arange(count) % 2 == 1
+    attributes = {} if axis is None else {"axis": axis}
+    model = make([node("Compress", "x m", "y", **attributes)], [("x", F, ["n", 4])], [("y", F, None)], {"m": mask})
+    out = written(tmp_path, model, "--shape", "x=3x4")
+    x = RNG.standard_normal((3, 4)).astype(np.float32)
+    size = x.size if axis is None else x.shape[axis]
+    np.testing.assert_array_equal(run(load(str(out)), x=x)[0], np.compress(mask[:size], x, axis))

@@ -316,9 +316,12 @@ def _folded(
     budget: Budget | None,
 ) -> list[Var | DynamicVar]:
     """The outputs of a node whose inputs are all known: constants, if that is cheap or it reads weights only."""
-    small = all(isinstance(v, Var) and v.spec.size <= FOLD_SIZE for v in outs)
-    from_pool = not any(map(_is_value, constants))
     specs, out_specs = [v.spec for v in ins], [v.spec for v in outs]
+    # What is counted in data or chosen of them is about as much as the data.
+    sizes = [spec.size for spec in (s for s in (*specs, *out_specs) if isinstance(s, TensorSpec))]
+    dynamic = any(isinstance(s, DynamicSpec) for s in out_specs)
+    small = max(sizes if dynamic else sizes[len(specs) :], default=0) <= FOLD_SIZE
+    from_pool = not any(map(_is_value, constants))
     if not small and not (from_pool and _is_compact(ins, outs)):
         if budget is None or not budget.takes(node, specs, out_specs):
             return outs
@@ -329,7 +332,6 @@ def _folded(
         check_results(node, results, out_specs)
         return np.ascontiguousarray(results[which])
 
-    dynamic = any(isinstance(s, DynamicSpec) for s in out_specs)
     folded: list[Var | DynamicVar] = []
     for i, v in enumerate(outs):
         if from_pool:
