@@ -510,3 +510,31 @@ def test_conditions_that_are_constants_choose_known_places(tmp_path, axis, count
     x = RNG.standard_normal((3, 4)).astype(np.float32)
     size = x.size if axis is None else x.shape[axis]
     np.testing.assert_array_equal(run(load(str(out)), x=x)[0], np.compress(mask[:size], x, axis))
+
+
+def _loop():
+    inner = helper.make_graph(
+        [node("Add", "v x", "next"), node("Identity", "go", "goes")],
+        "round",
+        [helper.make_tensor_value_info(*i) for i in (("k", I64, []), ("go", TensorProto.BOOL, []), ("v", F, [2, 2]))],
+        [helper.make_tensor_value_info(*o) for o in (("goes", TensorProto.BOOL, []), ("next", F, [2, 2]))],
+    )
+    return node("Loop", "three  x", "y", body=inner)
+
+
+OF_ONE_INPUT = {
+    "an operator of our own": [node("MatrixInverse", "x", "y", domain="megengine")],
+    "a graph that depends on shapes": [node("Shape", "x", "s"), node("Reshape", "x s", "a"), node("Squeeze", "a", "y")],
+    "a loop": [_loop()],
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_INPUT)
+def test_all_is_compared_that_gives_the_same_in_each_run(tmp_path, run_json, name):
+    nodes = OF_ONE_INPUT[name]
+    constants = {"three": np.array(3)} if name == "a loop" else {}
+    own = [helper.make_opsetid("megengine", 1)]
+    model = make(nodes, [("x", F, ["n", "m"])], [("y", F, None)], constants, opsets=own)
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    result = run_json("convert", tmp_path / "a.onnx", tmp_path / "a.mge", "--shape", "x=2x2")
+    assert result["compared"] == [{"x": [2, 2]}] and result["notes"] == []
