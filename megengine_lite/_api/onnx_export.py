@@ -20,7 +20,7 @@ from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._records import field, record, replace
 from megengine_lite.base import version
-from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError, LiteValueError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError, LiteValueError, brief
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -103,7 +103,11 @@ def exported(
         size = sum(map(len, chunks))
         if size > _LIMIT:
             raise LiteError(f"{what}: the ONNX file would have {size} bytes, and may have {_LIMIT}")
-        result = ExportResult(chunks, dict(known.free), data=data)
+        assert record.graph is not None
+        pairs = zip(loaded.graph.output_names, record.graph.output, strict=True)
+        renamed = [f"{brief(name)} is {brief(info.name)}" for name, info in pairs if name != info.name]
+        notes = [f"outputs have other names in the file, since something else has theirs: {', '.join(renamed)}"]
+        result = ExportResult(chunks, dict(known.free), notes=notes if renamed else [], data=data)
         if not verify:
             return result
         with _readable(result, target) as file:
@@ -218,7 +222,7 @@ def _verified(
     opsets: Sequence[OperatorSetIdProto],
 ) -> ExportResult:
     domains = [s.domain for s in opsets if s.domain]  # of operators that are not the standard's
-    notes: list[str] = []
+    notes = [*result.notes]
     checked = _check(file, notes)
     compared: list[dict[str, Shape]] = []
     if not all(operator_of(node.op).folds for node in model.graph.nodes):

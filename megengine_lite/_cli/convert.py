@@ -140,7 +140,7 @@ def _export(args: Namespace, config: Any) -> dict[str, Any]:
         "free_dimensions": free,
         "checked": result.checked,
         "compared": _listed(result.compared),
-        "notes": ["not verified"] if args.no_verify else result.notes,
+        "notes": [*result.notes, *(["not verified"] if args.no_verify else [])],
     }
 
 

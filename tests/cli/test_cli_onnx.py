@@ -119,3 +119,17 @@ def test_nodes_without_counterpart_are_refused_or_written_in_our_domain(tmp_path
     result = megengine_lite.export_onnx(b"", tmp_path / "a.onnx", custom_domain=True)
     assert result.checked and not result.compared
     assert "domain megengine" in result.notes[0]
+
+
+def test_outputs_that_get_other_names_are_told(tmp_path, monkeypatch):
+    """ONNX has one value of a name: that of an input here."""
+    builder = GraphBuilder()
+    graph = builder.finish(builder.node("Identity", params.Empty(), [builder.input("x", (2, 3))]))
+    mode = params.Elemwise(mode=params.ElemwiseMode.RELU)
+    graph.outputs.append(builder.node("Elemwise", mode, [graph.inputs[0]]))
+    for names, notes in ((["x", "y"], []), (["y", "x"], ["'x' is 'x.1'"])):
+        graph.output_names = names
+        model = type("Model", (), {"graph": graph})()
+        monkeypatch.setattr(onnx_export, "read_model", lambda source, config, model=model: model)
+        found = megengine_lite.export_onnx(b"", tmp_path / "a.onnx", verify=False).notes
+        assert [note.rpartition(": ")[2] for note in found] == notes

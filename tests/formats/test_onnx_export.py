@@ -84,6 +84,21 @@ def test_outputs_may_be_inputs_constants_and_the_same_variable_twice():
         np.testing.assert_array_equal(got, want)
 
 
+def test_an_output_that_is_an_input_has_its_name():
+    import onnx
+
+    builder = GraphBuilder()
+    x = builder.input("x", (2, 3))
+    y = builder.node("Elemwise", params.Elemwise(mode=ElemwiseMode.RELU), [x], name="y")
+    graph = builder.finish(builder.node("Identity", params.Empty(), [x]), y, x)
+    graph.output_names = ["x", "y", "again"]
+    content, _ = exported(graph)
+    assert [info.name for info in onnx.load_from_string(content).graph.output] == ["x", "y", "again"]
+    given = floats(2, 3)
+    for got, want in zip(run_onnx(content, {"x": given}), (given, np.maximum(given, 0), given), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("opset", [13, 15, 16, 17, 18, 19, 20, 21])
 def test_every_operator_set_is_written_in_its_own_form(opset):
     import onnx

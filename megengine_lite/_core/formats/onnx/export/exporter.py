@@ -206,9 +206,13 @@ class _Exporter:
             self.writer.label = wanted
             outputs.append((wanted, self.forms[var].get_stored()))
         made = {name for node in self.writer.nodes for name in node.output}
+        given = {self.forms[v].stored[None].name for v in self.graph.inputs}
         renamed: dict[str, str] = {}
-        names = []
+        names: list[str] = []
         for wanted, value in outputs:
+            if wanted == value.name and value.name in given - {*names}:  # an input of that name, which may be an output
+                names.append(wanted)
+                continue
             if value.name not in made or value.name in renamed:
                 self.writer.label = wanted
                 value = self.writer.op("Identity", value)
