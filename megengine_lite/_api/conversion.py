@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from megengine_lite._api.comparison import compare_output, described, run_here, tolerance
 from megengine_lite._api.loading import read_model, rewritten
 from megengine_lite._api.options import LiteConfig
-from megengine_lite._api.random_values import random_values
+from megengine_lite._api.random_values import random_values, with_integers, without_zeros
 from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.operators.base import operator_of
@@ -95,7 +95,7 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
     limit = tolerance({*_types(model.graph), *_types(made.graph)})
     fault: LiteError | None = None
     # What integers divided by 0 are is not defined, so results may differ if some are 0.
-    for values in (given, _integers_as(given, lambda v: np.where(v == 0, v.dtype.type(1), v))):
+    for values in (given, with_integers(given, without_zeros)):
         if not _runs(here, values):
             continue
         try:
@@ -109,18 +109,12 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
         return
     if fault is not None:
         raise fault
-    values = _integers_as(given, np.zeros_like)  # indexes were out of range, perhaps
+    values = with_integers(given, np.zeros_like)  # indexes were out of range, perhaps
     if _runs(here, values):
         _check_outputs(here, there, values, limit)
         compared.append(sizes)
     else:
         notes.append(f"not compared: the model does not take random inputs of the sizes {described(sizes)}")
-
-
-def _integers_as(
-    given: Mapping[str, np.ndarray], function: Callable[[np.ndarray], np.ndarray]
-) -> dict[str, np.ndarray]:
-    return {name: function(v) if v.dtype.kind in "iu" else v for name, v in given.items()}
 
 
 def _runs(session: Session, given: Mapping[str, np.ndarray]) -> bool:

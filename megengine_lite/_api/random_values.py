@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,3 +20,15 @@ def random_values(shape: Sequence[int], dtype: np.dtype, seed: int) -> np.ndarra
         return generator.random(shape, np.float32).astype(dtype)
     high = 256 if dtype == np.uint8 else 128 if dtype == np.int8 else 2
     return generator.integers(0, high, shape, dtype)
+
+
+def with_integers(
+    given: Mapping[str, np.ndarray], function: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The same values, of which those that are integers are replaced."""
+    return {name: function(v) if v.dtype.kind in "iu" else v for name, v in given.items()}
+
+
+def without_zeros(values: np.ndarray) -> np.ndarray:
+    """Integers by which others can be divided."""
+    return np.where(values == 0, values.dtype.type(1), values)

@@ -538,3 +538,13 @@ def test_all_is_compared_that_gives_the_same_in_each_run(tmp_path, run_json, nam
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     result = run_json("convert", tmp_path / "a.onnx", tmp_path / "a.mge", "--shape", "x=2x2")
     assert result["compared"] == [{"x": [2, 2]}] and result["notes"] == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_models_whose_inputs_are_indexes_are_compared(tmp_path, run_json, size):
+    """Random integers may be out of range."""
+    model = make([node("Gather", "x i", "y")], [("x", F, [size, 3]), ("i", I64, [4])], [("y", F, None)])
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    for source, target in (("a.onnx", "a.mge"), ("a.mge", "b.onnx")):
+        result = run_json("convert", tmp_path / source, tmp_path / target)
+        assert {"x": [size, 3], "i": [4]} in result["compared"] and result["notes"] == []
