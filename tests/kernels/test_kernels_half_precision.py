@@ -93,6 +93,17 @@ def test_packing_touches_nothing_else(groups, rows, depth, taps, chunk, transpos
         np.testing.assert_array_equal(found, rounded(exact[first : first + group], precision))
 
 
+@pytest.mark.parametrize("n", [1, 15, 16, 33, 4096, 9001])
+def test_inputs_are_narrowed_to_the_nearest(n, precision, isa):
+    kernels = kernel_set(isa)
+    x, y = np.resize(np.concatenate([normal(64), SPECIAL]), n), np.full(n + kernels.width, 0xFFFF, np.uint16)
+    x = np.where(np.abs(x) < np.finfo(np.float32).tiny, np.float32(0), x)  # an instruction takes denormal numbers as 0
+    work = -(-n // kernels.module("narrow").NUMBERS)
+    GuardedCall(kernels, "narrow_bf16", threads=2, work=work, x=x, y=y, n=n).run()
+    found = (y[:n].astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(found, rounded(x, "bfloat16"))
+
+
 def test_pairs_are_neighbours_of_depth(precision, isa):
     kernels = kernel_set(isa)
     width, weights = kernels.width, Weights.BFLOAT16_PAIRS
