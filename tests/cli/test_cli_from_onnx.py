@@ -461,6 +461,36 @@ def test_a_file_refuses_other_sizes_than_it_was_made_for(tmp_path, name):
     assert "AssertEqual" in [n.op for n in load_model(out).graph.nodes]
 
 
+def branch(op, result):
+    return helper.make_graph([node(op, "x", result)], result, [], [helper.make_tensor_value_info(result, F, None)])
+
+
+SIZES_OF_ANOTHER = {
+    "only its sizes": [
+        node("Shape", "w", "s"), node("Cast", "s", "f", to=F), node("ReduceMax", "f", "m"), node("Mul", "x m", "y")
+    ],
+    "a broadcast that changes nothing": [node("Shape", "w", "s"), node("Expand", "x s", "t"), node("Relu", "t", "y")],
+    "a branch": [
+        node("Size", "w", "n"), node("Less", "n far", "b"),
+        node("If", "b", "y", then_branch=branch("Relu", "p"), else_branch=branch("Neg", "q")),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES_OF_ANOTHER)
+def test_sizes_of_an_input_are_checked_though_nobody_reads_it(tmp_path, name):
+    nodes = SIZES_OF_ANOTHER[name]
+    used = {k: v for k, v in NUMBERS.items() if any(k in n.input for n in nodes)}
+    model = make(nodes, [("x", F, ["n", "m"]), ("w", F, ["a", "b"])], [("y", F, None)], used, 17)
+    out = written(tmp_path, model, "--shape", "x=4x3", "--shape", "w=4x3")
+    x, w = RNG.standard_normal((4, 3)).astype(np.float32), np.ones((4, 3), np.float32)
+    ours = load(str(out))
+    np.testing.assert_allclose(run(ours, x=x, w=w)[0], run(load(model), x=x, w=w)[0], rtol=1e-6)
+    for shape in [(3, 4), (4, 6), (5, 3)]:
+        with pytest.raises(ShapeError, match=f"expected is 4, 3, and {shape[0]}, {shape[1]} came"):
+            run(ours, x=x, w=np.zeros(shape, np.float32))
+
+
 def test_the_export_of_such_a_file_has_its_sizes(tmp_path, run_json):
     source, out = tmp_path / "model.onnx", tmp_path / "model.mge"
     model = make(SIZES_IN_THE_FILE["a shape"], [("x", F, ["n", "m"])], [("y", F, None)])

@@ -220,7 +220,8 @@ class _FileWriter:
         self.missing: dict[AnyNode, tuple[AnyNode, str]] = {}  # by what stands in its place
         self.stored = {v.const.key for n in all_nodes(source) for v in n.inputs if v.const is not None}
         self.stored |= {v.const.key for v in source.outputs if v.const is not None}
-        self.takes_sizes = False  # whether something in the file follows from the sizes of inputs
+        # Whether something in the file follows from the sizes of inputs: branches and rounds may.
+        self.takes_sizes = any(isinstance(node.params, Subgraphs) for node in source.nodes)
         self.inputs: list[Var] = []
         self.given: dict[AnyVar, AnyVar] = {}
         copies = {original: copy for copy, original in stage.original.items()}
@@ -258,7 +259,8 @@ class _FileWriter:
         return graph, [self.missing[node] for node in graph.nodes if node in self.missing]
 
     def _with_checks(self, outputs: Sequence[AnyVar]) -> list[AnyVar]:
-        """Puts checks of the sizes of the inputs in front of all that read these: at others, results are wrong."""
+        """Puts checks of the sizes of the inputs in front of all that read these, and of an output: at others, results
+        are wrong."""
         pieces = self.pieces
         others, pieces.nodes = pieces.nodes, []
         checked: dict[AnyVar, AnyVar] = {}
@@ -271,7 +273,11 @@ class _FileWriter:
         for node in others:
             node.inputs = [checked.get(v, v) for v in node.inputs]
         pieces.nodes += others
-        return [checked.get(v, v) for v in outputs]
+        found = [checked.get(v, v) for v in outputs]
+        if found and self.inputs:  # of an input, only the sizes may be used: nobody reads it in the file
+            checks = [node.outputs[0] for node in pieces.nodes if node.op == "AssertEqual" and node not in others]
+            found[0] = pieces.make("VirtualDep", None, [found[0], *checks])
+        return found
 
     def _output(self, var: AnyVar) -> AnyVar:
         found = self._standing(var)
@@ -310,6 +316,7 @@ class _FileWriter:
             # The original drops broadcasts to the same shape while it loads them, and then misses them.
             if isinstance(node, Node) and passes_through(node):
                 self.made[node.outputs[0]] = inputs[0]
+                self.takes_sizes |= len(node.inputs) > 1  # at other sizes it may not
                 return
             self._check_types(node)
             carriers = _carriers_of(node)
