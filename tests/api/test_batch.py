@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from support.api_samples import ADD, DIGITS, IMAGES, PROB, close
+from support.onnx_models import bytes_of_text
 
 from megengine_lite import LiteError, batch, load
 from megengine_lite.batch import Predictor
@@ -22,13 +23,6 @@ from megengine_lite.errors import (
 
 ROWS = IMAGES[:5]
 EXPECTED = PROB[:5]
-
-
-def of_text(graph: str) -> bytes:
-    """An ONNX model, from its text form."""
-    from onnx import parser
-
-    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> graph {graph}').SerializeToString()
 
 
 @pytest.fixture
@@ -79,7 +73,7 @@ def test_rows_are_lists_or_arrays():
 
 
 def test_rows_of_several_shapes_keep_their_order():
-    double = Predictor(of_text("(float[N, M] x) => (float[N, M] y) { y = Add(x, x) }"))
+    double = Predictor(bytes_of_text("(float[N, M] x) => (float[N, M] y) { y = Add(x, x) }"))
     sizes = [2, 2, 3, 2, 4, 4]
     column = np.empty(6, object)
     column[:] = [np.full(s, i, "float32") for i, s in enumerate(sizes)]
@@ -108,7 +102,7 @@ def test_columns_of_numbers_become_an_input():
 def test_a_table_gives_a_table(cells):
     pa = pytest.importorskip("pyarrow")
     flat = ROWS.reshape(5, 64)
-    model = of_text(
+    model = bytes_of_text(
         "(float[N, 64] x) => (float[N, 64] y, float[N] s) <int64[1] k = {1}> "
         "{ y = Add(x, x) s = ReduceSum<keepdims=0>(x, k) }"
     )
@@ -145,7 +139,7 @@ def test_tensors_whose_dimensions_are_stored_in_another_order():
 
 def test_a_table_of_truth_values_and_without_rows():
     pa = pytest.importorskip("pyarrow")
-    more = Predictor(of_text("(float[N, 2] x) => (bool[N, 2] y) <float[1] z = {0}> { y = Greater(x, z) }"))
+    more = Predictor(bytes_of_text("(float[N, 2] x) => (bool[N, 2] y) <float[1] z = {0}> { y = Greater(x, z) }"))
     column = pa.FixedSizeListArray.from_arrays(pa.array([1.0, -1.0, 2.0, 3.0], pa.float32()), 2)
     assert more(pa.table({"x": column}))["y"].to_pylist() == [[True, False], [True, True]]
     assert more(pa.table({"x": column[:0]})).num_rows == 0
@@ -185,7 +179,7 @@ def test_columns_of_different_lengths():
 
 
 def test_an_array_for_a_model_of_several_outputs():
-    two = of_text("(float[N] x) => (float[N] y, float[N] z) { y = Add(x, x) z = Neg(x) }")
+    two = bytes_of_text("(float[N] x) => (float[N] y, float[N] z) { y = Add(x, x) z = Neg(x) }")
     with pytest.raises(LiteValueError, match=r"outputs \['y', 'z'\]; choose one"):
         Predictor(two)(np.zeros(2))
     assert Predictor(two, outputs=["z"])(np.ones(2)).tolist() == [-1, -1]
@@ -239,7 +233,7 @@ def test_a_null_inside_of_a_row_is_told_with_its_row():
 
 
 def test_a_value_in_one_row_that_an_input_cannot_hold():
-    small = of_text("(uint8[N, 2] x) => (uint8[N, 2] y) { y = Add(x, x) }")
+    small = bytes_of_text("(uint8[N, 2] x) => (uint8[N, 2] y) { y = Add(x, x) }")
     rows = np.array([[1, 2], [3, 4], [5, 600]])
     with pytest.raises(LiteValueError, match=r"row 2 of the batch: .*cannot hold 600"):
         Predictor(small)({"x": rows})
@@ -270,7 +264,7 @@ def test_what_rows_are_not_to_blame_for_is_told_as_it_is(monkeypatch, error):
 
 
 def test_a_model_of_one_row():
-    one = of_text("(float[N, 2, 3] x) => (float[1, 6] y) <int64[2] s = {1, 6}> { y = Reshape(x, s) }")
+    one = bytes_of_text("(float[N, 2, 3] x) => (float[1, 6] y) <int64[2] s = {1, 6}> { y = Reshape(x, s) }")
     rows = np.arange(12, dtype="float32").reshape(2, 2, 3)
     with pytest.raises(ShapeError, match="rows 0 to 1 do not run together, but each does alone: use batch_size=1"):
         Predictor(one)({"x": rows})
@@ -278,7 +272,7 @@ def test_a_model_of_one_row():
 
 
 def test_an_output_without_rows():
-    whole = of_text("(float[N, 2] x) => (float[N, 2] y, float s) { y = Add(x, x) s = ReduceSum<keepdims=0>(x) }")
+    whole = bytes_of_text("(float[N, 2] x) => (float[N, 2] y, float s) { y = Add(x, x) s = ReduceSum<keepdims=0>(x) }")
     with pytest.raises(ShapeError, match=r"output 's' has the shape \[\] for a batch of 1,.*choose other outputs"):
         Predictor(whole)({"x": np.ones([2, 2])})
 
@@ -407,7 +401,7 @@ def arrow_columns(pa, width):
 def test_a_table_without_rows_has_the_schema_of_one_with_rows(text, kind, before):
     """Engines look at an empty batch to know the schema. Neither lists without rows nor a model need say the width."""
     pa = pytest.importorskip("pyarrow")
-    predict = Predictor(of_text(text))
+    predict = Predictor(bytes_of_text(text))
     if before:  # a run of other sizes says nothing about this batch
         predict({"x": np.ones((2, 5 if text == WIDE else 3), np.float32)})
     table = pa.table({"x": arrow_columns(pa, 3)[kind], "id": [1, 2]})
@@ -422,11 +416,11 @@ def test_a_table_without_rows_has_the_schema_of_one_with_rows(text, kind, before
 
 @pytest.mark.parametrize("kind", ["dict", "frame", "array"])
 def test_a_batch_without_rows_has_the_width_of_its_columns(kind):
-    predict = Predictor(of_text(WIDE), outputs=["y"])
+    predict = Predictor(bytes_of_text(WIDE), outputs=["y"])
     x = np.zeros((0, 4), np.float32)
     if kind == "frame":
         pandas = pytest.importorskip("pandas")
-        frame = Predictor(of_text(WIDE), inputs={"x": ["a", "b"]})(pandas.DataFrame({"a": [], "b": []}))
+        frame = Predictor(bytes_of_text(WIDE), inputs={"x": ["a", "b"]})(pandas.DataFrame({"a": [], "b": []}))
         assert list(frame.columns) == ["y", "s"] and len(frame) == 0
         return
     found = predict({"x": x})["y"] if kind == "dict" else predict(x)
@@ -435,7 +429,7 @@ def test_a_batch_without_rows_has_the_width_of_its_columns(kind):
 
 def test_rows_of_several_shapes_and_of_no_width_keep_their_type_in_arrow():
     pa = pytest.importorskip("pyarrow")
-    predict = Predictor(of_text(WIDE), outputs=["y"])
+    predict = Predictor(bytes_of_text(WIDE), outputs=["y"])
     for rows in ([[1.0, 2.0], [3.0]], [[], []]):
         made = predict(pa.table({"x": pa.array(rows, pa.list_(pa.float32()))}))["y"]
         assert made.type == pa.list_(pa.float32()) and made.to_pylist() == [[2 * v for v in row] for row in rows]
@@ -444,7 +438,7 @@ def test_rows_of_several_shapes_and_of_no_width_keep_their_type_in_arrow():
 def test_a_missing_number_of_an_integer_input_has_its_row():
     """pandas makes NaN of it, in each of its types."""
     pandas = pytest.importorskip("pandas")
-    predict = Predictor(of_text(WHOLE), inputs={"i": ["a", "b"]})
+    predict = Predictor(bytes_of_text(WHOLE), inputs={"i": ["a", "b"]})
     for missing in (
         [1, 2, np.nan],
         np.array([1, 2, None], object),
@@ -454,7 +448,7 @@ def test_a_missing_number_of_an_integer_input_has_its_row():
         with pytest.raises(LiteValueError, match=r"row 2 of (the batch has NaN, and input 'i'|column 'b' holds)"):
             predict(pandas.DataFrame({"a": [1, 2, 3], "b": missing}))
     with pytest.raises(LiteValueError, match="row 1 of the batch has NaN, and input 'i' takes integers"):
-        Predictor(of_text(WHOLE))({"i": np.array([[1, 2], [np.nan, 1]])})
+        Predictor(bytes_of_text(WHOLE))({"i": np.array([[1, 2], [np.nan, 1]])})
     assert predict(pandas.DataFrame({"a": np.array([1, 2], object), "b": [3, 4]}))["y"].tolist()[1].tolist() == [4, 8]
 
 
@@ -463,7 +457,7 @@ def test_what_is_no_number_in_a_column_of_numbers_has_its_row(value):
     column = np.empty(3, object)
     column[:] = [1.5, value, 2.5]
     with pytest.raises(LiteValueError, match=r"row 1 of column 'b' holds .* cannot be a part of input 'x'"):
-        Predictor(of_text(WIDE), inputs={"x": ["a", "b"]})({"a": np.ones(3), "b": column})
+        Predictor(bytes_of_text(WIDE), inputs={"x": ["a", "b"]})({"a": np.ones(3), "b": column})
 
 
 @pytest.mark.parametrize(
@@ -495,9 +489,9 @@ def test_inputs_that_nothing_gives_and_columns_of_one_name_are_told():
     pandas = pytest.importorskip("pandas")
     twice = pandas.DataFrame(np.ones((2, 3)), columns=["x", "x", "y"])
     with pytest.raises(LiteValueError, match="2 columns of the name 'x'; rename them"):
-        Predictor(of_text(WIDE), inputs={"x": ["x", "y"]})(twice)
+        Predictor(bytes_of_text(WIDE), inputs={"x": ["x", "y"]})(twice)
     pa = pytest.importorskip("pyarrow")
     table = pa.Table.from_arrays([pa.array([1.0])] * 3, ["x", "x", "y"])
     with pytest.raises(LiteValueError, match="2 columns of the name 'x'; rename them"):
-        Predictor(of_text(WIDE), inputs={"x": ["x", "y"]})(table)
-    assert Predictor(of_text(WIDE), inputs={"x": 0})({0: np.ones((1, 2))})["s"].tolist() == [2]
+        Predictor(bytes_of_text(WIDE), inputs={"x": ["x", "y"]})(table)
+    assert Predictor(bytes_of_text(WIDE), inputs={"x": 0})({0: np.ones((1, 2))})["s"].tolist() == [2]

@@ -72,3 +72,10 @@ def add_record(names=("a", "b")) -> ModelRecord:
 
 def to_bytes(record: ModelRecord) -> bytes:
     return b"".join(write_v2(record))
+
+
+def doubled(shape, dtype) -> bytes:
+    """The model ``y = x + x``."""
+    record = ModelRecord("v2", 101300, [input_operator(0, "x", shape, dtype)], [(1, "")], {1: "y"})
+    record.operators.append(operator("Elemwise", (0, 0), (1,), Elemwise(mode=ElemwiseMode.ADD)))
+    return to_bytes(record)
