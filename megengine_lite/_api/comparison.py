@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.ir.dtype import DType
@@ -23,6 +23,17 @@ def run_here(session: Session, inputs: Mapping[str, np.ndarray]) -> None:
     for name, value in inputs.items():
         session.set_array(name, value)
     session.run()
+
+
+def problem_of(session: Session, inputs: Mapping[str, np.ndarray]) -> LiteError | None:
+    """Runs the model here; what is wrong with the inputs, or None."""
+    try:
+        run_here(session, inputs)
+    except NOT_ABOUT_THE_MODEL:
+        raise
+    except LiteError as error:
+        return error
+    return None
 
 
 def described(sizes: Mapping[str, Sequence[int]]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._api.comparison import compare_output, described, run_here, tolerance
+from megengine_lite._api.comparison import compare_output, described, problem_of, tolerance
 from megengine_lite._api.loading import read_model, rewritten
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.random_values import random_values, with_integers, without_zeros
@@ -96,7 +96,7 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
     fault: LiteError | None = None
     # What integers divided by 0 are is not defined, so results may differ if some are 0.
     for values in (given, with_integers(given, without_zeros)):
-        if not _runs(here, values):
+        if problem_of(here, values) is not None:
             continue
         try:
             _check_outputs(here, there, values, limit)
@@ -110,33 +110,19 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
     if fault is not None:
         raise fault
     values = with_integers(given, np.zeros_like)  # indexes were out of range, perhaps
-    if _runs(here, values):
+    if problem_of(here, values) is None:
         _check_outputs(here, there, values, limit)
         compared.append(sizes)
     else:
         notes.append(f"not compared: the model does not take random inputs of the sizes {described(sizes)}")
 
 
-def _runs(session: Session, given: Mapping[str, np.ndarray]) -> bool:
-    """Runs a model; whether it takes the inputs."""
-    try:
-        run_here(session, given)
-    except NOT_ABOUT_THE_MODEL:
-        raise
-    except LiteError:
-        return False
-    return True
-
-
 def _check_outputs(here: Session, there: Session, given: Mapping[str, np.ndarray], limit: float) -> None:
     """Raises if the file that was made cannot be run, or gives other outputs than the model has given."""
     types = {v.name: v.dtype.storage for v in there.model.graph.inputs}
-    try:
-        run_here(there, {name: value.astype(types[name]) for name, value in given.items()})
-    except NOT_ABOUT_THE_MODEL:
-        raise
-    except LiteError as error:
-        raise own_fault(f"the file that was made cannot be run: {error}") from error
+    problem = problem_of(there, {name: value.astype(types[name]) for name, value in given.items()})
+    if problem is not None:
+        raise own_fault(f"the file that was made cannot be run: {problem}") from problem
     sizes = {name: value.shape for name, value in given.items()}
     for name in here.output_names:
         where = f"the output {name!r} of the file that was made, for inputs {described(sizes)},"

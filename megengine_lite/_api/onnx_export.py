@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._api.comparison import compare_output, described, run_here, tolerance
+from megengine_lite._api.comparison import compare_output, described, problem_of, run_here, tolerance
 from megengine_lite._api.loading import read_model, to_source
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.random_values import random_values, with_integers, without_zeros
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from megengine_lite._core.formats.onnx.messages import ModelProto, OperatorSetIdProto
     from megengine_lite._core.ir.graph import ModelGraph
     from megengine_lite._core.ir.known_shapes import KnownShapes, Shape
-    from megengine_lite._core.runtime.session import Session
 
 _LIMIT = 2**31 - 1
 """Bytes that an ONNX file can have."""
@@ -287,10 +286,10 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
     limit = tolerance({v.dtype for v in known.variables.values()})
     for sizes in known.sizes[:2]:
         inputs = _random_inputs(model, sizes)
-        problem = _problem_of(session, inputs)
+        problem = problem_of(session, inputs)
         if problem is not None:  # indexes were out of range, perhaps
             inputs = with_integers(inputs, np.zeros_like)
-            if _problem_of(session, inputs) is not None:
+            if problem_of(session, inputs) is not None:
                 notes.append(f"not compared for inputs {described(sizes)}, which the model does not take: {problem}")
                 continue
         try:
@@ -309,17 +308,6 @@ def _compare(run: Runner, model: LoadedModel, known: KnownShapes, notes: list[st
             _compare_output(name, got, session.output(name).array(), limit, sizes)
         done.append(dict(sizes))
     return done
-
-
-def _problem_of(session: Session, inputs: Mapping[str, np.ndarray]) -> LiteError | None:
-    """Runs the model here; what is wrong with the inputs, or None."""
-    try:
-        run_here(session, inputs)
-    except NOT_ABOUT_THE_MODEL:
-        raise
-    except LiteError as error:
-        return error
-    return None
 
 
 def _random_inputs(model: LoadedModel, sizes: Mapping[str, Shape]) -> dict[str, np.ndarray]:

@@ -264,18 +264,18 @@ class _FileWriter:
         pieces = self.pieces
         others, pieces.nodes = pieces.nodes, []
         checked: dict[AnyVar, AnyVar] = {}
+        checks: list[AnyVar] = []
         for var in self.inputs:
             pieces.name = var.name
             shape = pieces.make("GetVarShape", params.OptionalAxisV1(), [var])
             sizes = [pieces.constant(np.array(var.shape, np.float32)), pieces.converted(shape, FLOAT32)]
-            check = pieces.make("AssertEqual", params.AssertEqual(maxerr=0.0), sizes)
-            checked[var] = pieces.make("VirtualDep", None, [var, check])
+            checks.append(pieces.make("AssertEqual", params.AssertEqual(maxerr=0.0), sizes))
+            checked[var] = pieces.make("VirtualDep", None, [var, checks[-1]])
         for node in others:
             node.inputs = [checked.get(v, v) for v in node.inputs]
         pieces.nodes += others
         found = [checked.get(v, v) for v in outputs]
-        if found and self.inputs:  # of an input, only the sizes may be used: nobody reads it in the file
-            checks = [node.outputs[0] for node in pieces.nodes if node.op == "AssertEqual" and node not in others]
+        if found and checks:  # of an input, only the sizes may be used: nobody reads it in the file
             found[0] = pieces.make("VirtualDep", None, [found[0], *checks])
         return found
 

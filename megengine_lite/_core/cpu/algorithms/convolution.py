@@ -230,9 +230,14 @@ def _products_of_parts(p: ConvProblem, run: GroupRun) -> float:
     return (IN_PARTS if len(parts) > 1 else 1) * sum(part.products(p.width) for part in parts)
 
 
+def _input_cost(p: ConvProblem) -> float:
+    """Of writing the input anew, in another layout or type."""
+    return p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw
+
+
 def _blocking_cost(p: ConvProblem) -> float:
     """Of an input that comes in plain NCHW."""
-    return p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.plain_input else 0
+    return _input_cost(p) if p.plain_input else 0
 
 
 def _group_cost(p: ConvProblem) -> float:
@@ -242,7 +247,7 @@ def _group_cost(p: ConvProblem) -> float:
 
 def _direct_cost(p: ConvProblem) -> float:
     numbers = p.kh * p.kw * sum(run.groups * _products_of_parts(p, run) for run in group_runs(p))
-    rounding = p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw if p.in_pairs else 0
+    rounding = _input_cost(p) if p.in_pairs else 0
     return numbers * ((PAIRS if p.in_pairs else 1) * p.n * p.oh * p.ow + p.costs.weight) + rounding + _blocking_cost(p)
 
 
@@ -260,7 +265,7 @@ def _plain_cost(p: ConvProblem) -> float:
     block = int(p.module("conv_plain").SPAN) * p.width
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
-    relayout = 0 if p.plain_input else p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw
+    relayout = 0 if p.plain_input else _input_cost(p)
     return 2.5 * products + copied + relayout + p.costs.relayout * p.n * p.groups * p.oc * p.oh * p.ow
 
 

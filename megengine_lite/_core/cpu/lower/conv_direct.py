@@ -74,12 +74,12 @@ def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     yt = ctx.new_blocked(node.outputs[0])
     bias_ref = packed_bias(ctx, bias)
     p = along_rows(p, xt, zt, yt)
-    in_pairs = p.in_pairs and all(len(part.inputs) % 2 == 0 for run in group_runs(p) for part in group_parts(p, run))
+    parts = [(run, part) for run in group_runs(p) for part in group_parts(p, run)]
+    in_pairs = p.in_pairs and all(len(part.inputs) % 2 == 0 for _, part in parts)
     pairs = ctx.blocked_pairs(node, x, xt) if in_pairs else None
     weights = ctx.weights if pairs is None else Weights.BFLOAT16_PAIRS
-    for run in group_runs(p):
-        for part in group_parts(p, run):
-            _emit_part(ctx, node, p, run, part, pairs or xt, weights, bias_ref, zt, yt)
+    for run, part in parts:
+        _emit_part(ctx, node, p, run, part, pairs or xt, weights, bias_ref, zt, yt)
 
 
 def _emit_part(
