@@ -46,9 +46,9 @@ class Predictor:
     model
         A path, which must be the same on all machines, or the model's bytes, which travel with the predictor.
     inputs
-        For each input of the model, the column that holds it. A list of names takes columns of numbers together: they
-        become the last dimension. By default columns have the inputs' names; a batch with a single column needs none
-        if the model has one input.
+        For each input of the model, the column that holds it: its name, or the integer that a pandas frame without
+        names of columns has for it. A list takes columns of numbers together: they become the last dimension. By
+        default columns have the inputs' names; a batch with a single column needs none if the model has one input.
     outputs
         The outputs that become columns, all by default; a mapping also gives the columns' names.
     keep
@@ -94,9 +94,9 @@ class Predictor:
         self,
         model: str | os.PathLike[str] | bytes,
         *,
-        inputs: Mapping[str, str | Sequence[str]] | None = None,
+        inputs: Mapping[str, str | int | Sequence[str | int]] | None = None,
         outputs: Mapping[str, str] | Iterable[str] | None = None,
-        keep: Iterable[str] = (),
+        keep: Iterable[str | int] = (),
         batch_size: int | None = None,
         threads: int | None = None,
         workers: int = 1,
@@ -121,7 +121,7 @@ class Predictor:
         columns = list((self._outputs or {}).values())
         if twice := next((name for name in columns if columns.count(name) > 1), None):
             raise LiteValueError(f"two outputs cannot become one column {twice!r}: give each a name of its own")
-        self._keep = _names(keep, "keep")
+        self._keep = _columns(keep, "keep")
         self._progress = to_switch(progress, "progress")
         self._batch_size = None if batch_size is None else to_integer(batch_size, "batch_size")
         if self._batch_size is not None and self._batch_size < 1:
@@ -215,7 +215,7 @@ class Predictor:
             alone = len(columns.names) == 1 and name not in columns.names
             return columns.column(columns.names[0] if alone else name)
         chosen = self._inputs[name]
-        if not _is_list(chosen):
+        if not isinstance(chosen, tuple):
             return columns.column(chosen)
         return np.stack([numbers_of(columns.column(c), c, name) for c in chosen], axis=-1)
 
@@ -234,14 +234,30 @@ def _names(names: Any, what: str) -> tuple[str, ...]:
     return found
 
 
-def _columns_by_input(inputs: Any) -> dict[str, str | tuple[str, ...]]:
+def _columns(columns: Any, what: str) -> tuple[str | int, ...]:
+    """A list of columns of a batch that an argument gives."""
+    if isinstance(columns, str):
+        raise LiteTypeError(f"{what} is a list of names, not a text")
+    found: tuple[Any, ...] = tuple(to_list(columns, what))
+    for column in found:
+        if not _is_column(column):
+            raise LiteTypeError(f"{what} has columns, which are texts or integers, not {brief(column)}")
+    return found
+
+
+def _is_column(column: Any) -> bool:
+    """Whether this can be the name of one column; a frame without names numbers its columns."""
+    return isinstance(column, str | int | np.integer) and not isinstance(column, bool)
+
+
+def _columns_by_input(inputs: Any) -> dict[str, str | int | tuple[str | int, ...]]:
     if not isinstance(inputs, Mapping):
         raise LiteTypeError(f"inputs is a mapping from inputs to columns, not {brief(inputs)}")
-    found: dict[str, str | tuple[str, ...]] = {}
+    found: dict[str, str | int | tuple[str | int, ...]] = {}
     for name, columns in inputs.items():
         _names([name], "inputs")
-        found[name] = columns if isinstance(columns, str) else _names(columns, f"inputs[{name!r}]")
-        if not found[name]:
+        found[name] = columns if _is_column(columns) else _columns(columns, f"inputs[{name!r}]")
+        if found[name] == ():
             raise LiteValueError(f"inputs gives {name!r} an empty list of columns")
     return found
 
@@ -276,11 +292,6 @@ def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: i
 def _of_row(error: LiteError, row: int) -> LiteError:
     """The error with the number of the row."""
     return type(error)(f"row {row} of the batch: {error}")
-
-
-def _is_list(chosen: Any) -> bool:
-    """Whether these are several columns of a batch, not the name of one."""
-    return isinstance(chosen, Sequence) and not isinstance(chosen, str)
 
 
 def _of_no_rows(model: Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
