@@ -356,3 +356,17 @@ def test_global_norms_have_no_order_below_1():
     model = make([helper.make_node("GlobalLpPool", ["x"], ["y"], p=0)], [("x", 1, [1, 1, 2])], [("y", 1, None)])
     with pytest.raises(UnsupportedOperatorError, match="p is 0, and must be 1 or more"):
         load(model)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("op", "long", "short"),
+    [("MaxPool", [5, 6], [5]), ("AveragePool", [3, 6], [4]), ("LpPool", [np.sqrt(55), 6], [np.sqrt(50)])],
+)
+def test_windows_may_end_behind_the_data_if_sizes_are_rounded_up(op, long, short, axes):
+    """The first one, too: it takes what it reaches."""
+    x = np.arange(1, 7, dtype=np.float32).reshape(1, 1, 6, *[1] * (axes - 1))
+    size = [5] + [3] * (axes - 1)
+    pool = node(op, "x", kernel_shape=size, strides=size, ceil_mode=1)
+    for data, wanted in ((x, long), (x[:, :, 2:5], short)):
+        np.testing.assert_allclose(results(pool, {"x": data}, opset=22)[0].ravel(), wanted, rtol=1e-6)

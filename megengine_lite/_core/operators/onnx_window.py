@@ -98,11 +98,11 @@ class OnnxPooling(ProductOperator):
             space, self._pads(node, space), p.window, p.strides, p.dilations, strict=True
         ):
             room = d + front + behind - (k - 1) * step - 1
-            if room < 0:
-                raise fail(node, f"a window of {p.window} does not fit data of {tuple(space)}")
             count = (-(-room // s) if p.ceil else room // s) + 1
             if p.ceil and (count - 1) * s >= d + front:
                 count -= 1
+            if count < 1:
+                raise fail(node, f"a window of {p.window} does not fit data of {tuple(space)}")
             out.append(count)
         return out
 
