@@ -498,11 +498,11 @@ def test_inputs_that_nothing_gives_and_columns_of_one_name_are_told():
 
 def test_integers_name_the_columns_of_a_frame_without_names():
     assert Predictor(bytes_of_text(WIDE), inputs={"x": 0})({0: np.ones((1, 2))})["s"].tolist() == [2]
-    with pytest.raises(LiteTypeError, match="has columns, which are texts or integers, not 0.5"):
+    with pytest.raises(LiteTypeError, match=r"has columns, which are texts or integers, not 0\.5"):
         Predictor(bytes_of_text(WIDE), inputs={"x": [0.5]})
     with pytest.raises(LiteTypeError, match="keep has columns, which are texts or integers, not True"):
         Predictor(bytes_of_text(WIDE), keep=[True])
-    with pytest.raises(LiteTypeError, match="is an iterable, not 0.5"):
+    with pytest.raises(LiteTypeError, match=r"is an iterable, not 0\.5"):
         Predictor(bytes_of_text(WIDE), inputs={"x": 0.5})
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(np.arange(6.0).reshape(2, 3))
