@@ -59,3 +59,21 @@ def test_more_is_cut_off_than_there_is(widths):
     model = make([one], [("x", F, [2, "n"])], [("y", F, None)], constants)
     (y,) = run(load(model), x=weights(2, 0))
     np.testing.assert_array_equal(y, np.full((2 + widths[0] + widths[2], widths[1] + widths[3]), 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "numbers", "expected"),
+    [
+        ((8, 0, 3), [8, -1], (8, 0)),
+        ((8, 0, 3), [0, -1, 3], (8, 0, 3)),
+        ((2, 0, 5), [7, -1], (7, 0)),
+        ((0, 1, 0), [-1, 1], (0, 1)),
+        ((0, 4), [-1], (0,)),
+        ((2, 0, 5), [-1, 0], (10, 0)),
+    ],
+)
+def test_the_open_number_of_a_reshape(shape, numbers, expected):
+    """It is 0 if that alone gives no elements."""
+    model = make([node("Reshape", "x s")], [("x", F, [None] * len(shape))], [("y", F, None)], {"s": np.array(numbers)})
+    (y,) = run(load(model), x=weights(*shape))
+    assert y.shape == expected

@@ -50,10 +50,11 @@ class TargetShape(Operator):
         if numbers.count(-1) > 1 or min(numbers, default=0) < -1:
             raise fail(node, f"the target shape {numbers} leaves more than one number open")
         if -1 in numbers:
-            # Without elements the open number is what it is when the dimensions that are 0 have another size.
-            rest = math.prod(n or 1 for n in numbers if n != -1)
-            size = math.prod(d or 1 for d in data.shape)
-            if (0 in numbers) != (0 in data.shape) or size % rest:
+            # Where 0 is given, the open number is what it is when the dimensions that are 0 have another size.
+            rest, size = math.prod(n for n in numbers if n != -1), data.size
+            if rest == size == 0:
+                rest, size = math.prod(n or 1 for n in numbers if n != -1), math.prod(d or 1 for d in data.shape)
+            if rest == 0 or size % rest:
                 raise fail(node, f"{data.size} elements of shape {data.shape} do not fit the shape {numbers}")
             numbers[numbers.index(-1)] = size // rest
         return int32_value(node, check_shape(node, numbers or [1]))
