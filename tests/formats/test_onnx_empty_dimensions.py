@@ -5,6 +5,10 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
+from megengine_lite._core.compile.transform.for_original import for_original
+from megengine_lite._core.formats.load import load_model
+from megengine_lite.errors import UnsupportedOperatorError
+
 F = TensorProto.FLOAT
 RNG = np.random.default_rng(0)
 
@@ -77,3 +81,42 @@ def test_the_open_number_of_a_reshape(shape, numbers, expected):
     model = make([node("Reshape", "x s")], [("x", F, [None] * len(shape))], [("y", F, None)], {"s": np.array(numbers)})
     (y,) = run(load(model), x=weights(*shape))
     assert y.shape == expected
+
+
+def sum_of(name):
+    return helper.make_node("ReduceSum", [name], ["sum"])
+
+
+CONSTANTS = {"zero": np.array([0]), "one": np.array([1]), "widths": np.array([0, 0, 1, 2])}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason"),
+    [
+        ([], "Slice 'nothing' (the original gives no results without elements)"),
+        ([node("Pad", "nothing widths")], "Pad 'y' (the original takes no data without elements here)"),
+        ([node("ReduceMax", "nothing one")], "ReduceMax 'y' (the original reduces no empty tensors)"),
+        ([node("Exp", "nothing"), sum_of("y")], "Exp 'y' (the original takes no data without elements here)"),
+        ([node("ReduceSum", "nothing one")], None),
+        ([node("Transpose", "nothing"), sum_of("y")], None),
+        ([node("Concat", "x nothing", axis=1)], None),
+    ],
+)
+def test_files_for_the_original_have_data_without_elements_where_it_takes_them(nodes, reason):
+    """As results, and where it fills a result without reading anything, it gives what is in memory."""
+    nodes = [helper.make_node("Slice", ["x", "zero", "zero", "one"], ["nothing"]), *nodes]
+    used = {name for one in nodes for name in one.input}
+    model = make(
+        nodes,
+        [("x", F, [2, 4])],
+        [(nodes[-1].output[0], F, None)],
+        {name: value for name, value in CONSTANTS.items() if name in used},
+        opset=18,
+    )
+    graph = load_model(model.SerializeToString()).graph
+    if reason is None:
+        assert len(for_original(graph, "model", {}).outputs) == 1
+        return
+    with pytest.raises(UnsupportedOperatorError) as error:
+        for_original(graph, "model", {})
+    assert reason in str(error.value)

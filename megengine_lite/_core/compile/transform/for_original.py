@@ -33,6 +33,7 @@ from megengine_lite._core.ir.graph import (
     Var,
 )
 from megengine_lite._core.ir.onnx_params import OnnxAttributes
+from megengine_lite._core.ir.params import ReduceMode
 from megengine_lite._core.ir.quantize import to_float32
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
@@ -206,6 +207,17 @@ def _carriers_of(node: AnyNode) -> Mapping[DType, DType]:
     }
 
 
+def _needs_elements(node: AnyNode) -> bool:
+    """Whether the original fails or gives what is in memory, because an input of the node has no elements."""
+    if not any(0 in shape_of(v) for v in node.inputs):
+        return False
+    if node.op in ("Concat", "MatrixMul"):
+        return False
+    if node.op == "Reduce":
+        return node.params.mode not in (ReduceMode.SUM, ReduceMode.PRODUCT)
+    return node.op.startswith("Elemwise") or not any(0 in shape_of(v) for v in node.outputs)
+
+
 # ---- nodes ----------------------------------------------------------------------------------------------------------
 
 
@@ -281,8 +293,8 @@ class _FileWriter:
 
     def _output(self, var: AnyVar) -> AnyVar:
         found = self._standing(var)
-        if found.const is not None and 0 in shape_of(found):
-            raise NotWritten(_EMPTY)
+        if 0 in shape_of(found):
+            raise NotWritten(_EMPTY if found.const is not None else "the original gives no results without elements")
         return self.pieces.converted(found, UINT8) if dtype_of(found) == BOOL else found
 
     def _standing(self, var: AnyVar) -> AnyVar:
@@ -336,6 +348,8 @@ class _FileWriter:
             self.takes_sizes |= not self._is_as_it_was(copy, pieces.nodes[begin:])
             if any(v.const is not None and 0 in shape_of(v) for n in pieces.nodes[begin:] for v in n.inputs):
                 raise NotWritten(_EMPTY)
+            if any(map(_needs_elements, pieces.nodes[begin:])):
+                raise NotWritten("the original takes no data without elements here")
         except NotWritten as reason:
             del pieces.nodes[begin:]
             made = self._stand_in(node, str(reason))

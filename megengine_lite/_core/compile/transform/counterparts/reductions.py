@@ -39,9 +39,9 @@ def _reduce(w: Pieces, node: AnyNode) -> Var:
             raise NotWritten("its axes are computed")
         axes = sorted({normalize_axis(node, int(a), len(shape)) for a in given.reshape(-1)})
         axes = axes or ([] if p.none_is_none else range(len(shape)))
-    if 0 in shape:
-        raise NotWritten("the original reduces no empty tensors")
     mode = _MODES[OnnxReduction(p.mode)]
+    if 0 in shape and mode not in (ReduceMode.SUM, ReduceMode.PRODUCT):
+        raise NotWritten("the original reduces no empty tensors")
     carrier = FLOAT32 if dtype.is_float else INT32
     carried = w.converted(x, carrier)
     if mode == ReduceMode.MEAN and carrier == INT32:
