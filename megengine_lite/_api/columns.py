@@ -27,7 +27,7 @@ class Columns:
     rows: int
     read: Callable[[Any], np.ndarray]
     """The column of a name."""
-    build: Callable[[Sequence[str], dict[str, np.ndarray]], Any]
+    build: Callable[[Sequence[Any], dict[str, np.ndarray]], Any]
     """A batch of the same kind, of columns that are kept and of new ones."""
 
     def require(self, name: Any) -> None:
