@@ -35,11 +35,13 @@ def test_pooling_counts_padding_as_we_do(mode):
 
 
 @pytest.mark.parametrize("mode", [PoolingMode.MAX, PoolingMode.AVERAGE])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("size", [(3, 2), (1, 1)])
 @pytest.mark.parametrize("static", [True, False])
-def test_adaptive_pooling_has_one_window_for_all_outputs(mode, static):
+def test_adaptive_pooling_has_one_window_for_all_outputs(mode, dtype, size, static):
     p = params.AdaptivePooling(mode=mode)
-    x, size = floats(1, 2, 7, 11), np.array([3, 2], np.int32)
-    one_node("AdaptivePooling", p, x, size, constants=[1], tolerance=ARITHMETIC, static=static)
+    x = (floats(1, 2, 7, 11) * 40 + 100).astype(dtype)
+    one_node("AdaptivePooling", p, x, np.int32(size), constants=[1], tolerance=ARITHMETIC, static=static)
 
 
 @pytest.mark.parametrize("static", [True, False])

@@ -66,8 +66,10 @@ def _adaptive(call: NodeCall) -> None:
     x = _source(call)
     name = "MaxPool" if call.params.mode == PoolingMode.MAX else "AveragePool"
     dims = [call.known(0).dims[k] for k in stored_axes(image_format(call.node))[-2:]]
-    if (sizes == 1).all():
+    if (sizes == 1).all() and x.kind == _E.FLOAT:
         _give(call, call.writer.op(f"Global{name}", x))
+    elif (sizes == 1).all():  # maxima of bytes
+        _give(call, call.writer.reduce("ReduceMax", x, [2, 3], keep=True))
     elif dims[0] is not None and dims[1] is not None:
         _give(call, _pooled(call, x, pool_window(call.node, (dims[0], dims[1]), sizes)))
     else:
