@@ -61,6 +61,12 @@ def test_functions_are_exact_for_small_numbers(mode):
     assert operators_of(model) == operators_of(small)
 
 
+@pytest.mark.parametrize("mode", [ElemwiseMode.ERFINV, ElemwiseMode.ERFCINV])
+def test_inverses_have_no_number_where_the_function_has_none(mode):
+    ends = np.float32([-1, 1]) if mode == ElemwiseMode.ERFINV else np.float32([0, 2])
+    elemwise(mode, np.float32([*ends, ends[0] - 0.25, ends[1] + 0.25, np.nan, 0.5]), tolerance=FUNCTION)
+
+
 @pytest.mark.parametrize("exponent", [0.5, 2.0, 3.0, -1.0, 1 / 3, 0.25, 5.0])
 def test_powers_take_the_absolute_value_of_the_base_unless_they_are_whole(exponent):
     base = np.abs(floats(12)) if exponent == 0.5 else floats(12)

@@ -89,6 +89,10 @@ class OnnxValue:
         return self.writer.op(op, self, value, kind=ElementType.BOOL)
 
 
+_NOT_CHOSEN = (ElementType.BOOL, ElementType.INT16, ElementType.UINT16)
+"""Types for which ONNX Runtime has no ``Where``."""
+
+
 class GraphWriter:
     """Nodes and constants as they are made.
 
@@ -218,7 +222,10 @@ class GraphWriter:
     def where(self, condition: OnnxValue, x: OnnxValue | float, y: OnnxValue | float) -> OnnxValue:
         kind = x.kind if isinstance(x, OnnxValue) else y.kind if isinstance(y, OnnxValue) else ElementType.FLOAT
         x, y = (v if isinstance(v, OnnxValue) else self.scalar(v, kind) for v in (x, y))
-        return self.op("Where", condition, x, y, kind=kind)
+        if kind not in _NOT_CHOSEN:
+            return self.op("Where", condition, x, y, kind=kind)
+        x, y = (self.as_kind(v, ElementType.INT32) for v in (x, y))
+        return self.as_kind(self.op("Where", condition, x, y, kind=ElementType.INT32), kind)
 
     def shape(self, x: OnnxValue) -> OnnxValue:
         """The shape, as int64."""

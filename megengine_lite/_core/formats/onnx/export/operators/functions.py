@@ -111,7 +111,7 @@ def _inverse(w: GraphWriter, y: OnnxValue, tail: OnnxValue, use_tail: OnnxValue)
         excess = w.where(use_tail, tail - (1.0 - error), error - y)
         step = excess * (math.sqrt(math.pi) / 2) * w.op("Exp", x * x)
         x = x - step / (1.0 + x * step)
-    return w.where(tail > 0.0, x, float("inf"))
+    return w.where(tail.equals(0.0), float("inf"), x)
 
 
 def _erfinv(w: GraphWriter, y: OnnxValue) -> OnnxValue:

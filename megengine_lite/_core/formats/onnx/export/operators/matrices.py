@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from megengine_lite._core.formats.onnx.export.forms import STORED
 from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
 from megengine_lite._core.formats.onnx.messages import ElementType
@@ -71,7 +72,7 @@ def _dot(call: NodeCall) -> None:
         return
     a, b = (w.as_kind(call.stored(k), _E.INT32) - call.dtype(k).zero_point for k in (0, 1))
     total = w.reduce("ReduceSum", a * b, [0])
-    call.give(w.as_kind(total, _E.INT32 if dtype.is_quantized else call.stored(0).kind))
+    call.give(w.as_kind(total, STORED[call.output().dtype.code]))
 
 
 @exports("Cross")
