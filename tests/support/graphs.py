@@ -29,9 +29,9 @@ class GraphBuilder:
         self.inputs.append(var)
         return var
 
-    def constant(self, value):
+    def constant(self, value, dtype=None):
         value = np.asarray(value)
-        spec = TensorSpec(value.shape, from_numpy(value.dtype))
+        spec = TensorSpec(value.shape, dtype or from_numpy(value.dtype))
         var = self._var("", spec)
         var.const = Constant(value, ("test", var.id))
         return var

@@ -7,7 +7,7 @@ from math import prod
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Ref, epilogue_arguments
-from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation
+from megengine_lite._core.ir.fused import NO_ACTIVATION, NONLINEARITIES, Activation
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import ConvolutionMode
 
@@ -63,10 +63,15 @@ def lower_plain_conv(ctx: Lowering, node: Node) -> bool:
     x, w = node.inputs[:2]
     if len(node.inputs) != 2 or p.mode != ConvolutionMode.CROSS_CORRELATION:
         return False
+    activation = NO_ACTIVATION
+    if node.op == "ConvBiasForward":
+        if p.nonlineMode not in NONLINEARITIES or not ctx.has_activation(NONLINEARITIES[p.nonlineMode]):
+            return False
+        activation = Activation(NONLINEARITIES[p.nonlineMode])
     groups, oc, ic, kh, kw = w.shape if p.sparse else (1, *w.shape)
     emit_plain(
         ctx, node, groups, ic, oc, x, ctx.plain(w).ref, (1, kh, kw), (1, p.stride_h, p.stride_w),
-        (1, p.dilate_h, p.dilate_w), (0, p.pad_h, p.pad_w),
+        (1, p.dilate_h, p.dilate_w), (0, p.pad_h, p.pad_w), activation=activation,
     )  # fmt: skip
     return True
 
