@@ -134,6 +134,16 @@ def test_attention_with_scales_of_both_signs(scale):
     same(ours, scores / scores.sum(-1, keepdims=True) @ v)
 
 
+@pytest.mark.parametrize("softcap", [0.5, 0.0, -0.5])
+def test_attention_limits_scores_by_a_positive_softcap(softcap):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((1, 2, 3, 4)) for _ in range(3))
+    (ours,) = results(node("Attention", "q k v", scale=1.0, softcap=softcap), {"q": q, "k": k, "v": v}, F, opset=23)
+    scores = q @ k.swapaxes(2, 3)
+    weights = np.exp(np.tanh(scores / softcap) * softcap if softcap > 0 else scores)
+    same(ours, weights / weights.sum(-1, keepdims=True) @ v)
+
+
 @pytest.mark.parametrize("mode, wanted", [("nearest", 1.0), ("linear", 1.0), ("cubic", 1.0)])
 def test_resizing_to_a_single_element(mode, wanted):
     one = node("Resize", "x  s", mode=mode, coordinate_transformation_mode="pytorch_half_pixel")

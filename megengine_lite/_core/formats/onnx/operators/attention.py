@@ -71,7 +71,7 @@ def _attention(call: Call) -> list[Value | None]:
     bias, allowed = _bias(call, q, k, mask, past, lengths)
     cap = call.real("softcap", 0.0)
     order = call.integer("qk_matmul_output_mode", 0)
-    if cap:
+    if cap > 0:
         limit = b.number(cap, scores)
         scores = b.elemwise(_M.MUL, b.elemwise(_M.TANH, b.elemwise(_M.TRUE_DIV, scores, limit)), limit)
     capped = scores
