@@ -12,7 +12,6 @@ from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.graph import ConstantPool
 from megengine_lite.cli import main
-from megengine_lite.errors import ShapeError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -429,85 +428,6 @@ def test_products_of_dequantized_numbers_are_those_of_real_numbers(tmp_path, op)
     weights = numbers["q"].astype(np.float32) * np.float32(0.02)
     want = np.einsum("nchw,oc->nohw", real, weights[..., 0, 0]) if op == "Conv" else real @ weights
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)
-
-
-SIZES_IN_THE_FILE = {
-    "a shape": [
-        node("Shape", "x", "s"), node("Cast", "s", "f", to=F), node("ReduceMax", "f", "m"), node("Mul", "x m", "y")
-    ],
-    "a number of elements": [node("Size", "x", "s"), node("Cast", "s", "f", to=F), node("Div", "x f", "y")],
-    "a slice": [node("Slice", "x zero far one", "y")],
-    "sorted rows": [node("TopK", "x one", "y places", largest=0)],
-    "an input": [node("Shape", "x", "s"), node("Cast", "s", "z", to=F), node("Identity", "x", "y")],
-}  # fmt: skip
-NUMBERS = {"zero": np.array([0]), "far": np.array([2**40]), "one": np.array([1])}
-
-
-@pytest.mark.parametrize("name", SIZES_IN_THE_FILE)
-def test_a_file_refuses_other_sizes_than_it_was_made_for(tmp_path, name):
-    """What follows from sizes is a constant there, so that results would be wrong."""
-    nodes = SIZES_IN_THE_FILE[name]
-    used = {k: v for k, v in NUMBERS.items() if any(k in n.input for n in nodes)}
-    outputs = [("y", F, None), *([("z", F, None)] if name == "an input" else [])]
-    model = make(nodes, [("x", F, ["n", "m"])], outputs, used, 17)
-    out = written(tmp_path, model, "--shape", "x=6x6")
-    x = RNG.standard_normal((6, 6)).astype(np.float32)
-    ours = load(str(out))
-    for found, expected in zip(run(ours, x=x), run(load(model), x=x), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-    for shape in [(6, 5), (4, 9), (7, 6), (1, 6)]:
-        with pytest.raises(ShapeError, match=f"expected is 6, 6, and {shape[0]}, {shape[1]} came"):
-            run(ours, x=np.zeros(shape, np.float32))
-    assert "AssertEqual" in [n.op for n in load_model(out).graph.nodes]
-
-
-def branch(op, result):
-    return helper.make_graph([node(op, "x", result)], result, [], [helper.make_tensor_value_info(result, F, None)])
-
-
-SIZES_OF_ANOTHER = {
-    "only its sizes": [
-        node("Shape", "w", "s"), node("Cast", "s", "f", to=F), node("ReduceMax", "f", "m"), node("Mul", "x m", "y")
-    ],
-    "a broadcast that changes nothing": [node("Shape", "w", "s"), node("Expand", "x s", "t"), node("Relu", "t", "y")],
-    "a branch": [
-        node("Size", "w", "n"), node("Less", "n far", "b"),
-        node("If", "b", "y", then_branch=branch("Relu", "p"), else_branch=branch("Neg", "q")),
-    ],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SIZES_OF_ANOTHER)
-def test_sizes_of_an_input_are_checked_though_nobody_reads_it(tmp_path, name):
-    nodes = SIZES_OF_ANOTHER[name]
-    used = {k: v for k, v in NUMBERS.items() if any(k in n.input for n in nodes)}
-    model = make(nodes, [("x", F, ["n", "m"]), ("w", F, ["a", "b"])], [("y", F, None)], used, 17)
-    out = written(tmp_path, model, "--shape", "x=4x3", "--shape", "w=4x3")
-    x, w = RNG.standard_normal((4, 3)).astype(np.float32), np.ones((4, 3), np.float32)
-    ours = load(str(out))
-    np.testing.assert_allclose(run(ours, x=x, w=w)[0], run(load(model), x=x, w=w)[0], rtol=1e-6)
-    for shape in [(3, 4), (4, 6), (5, 3)]:
-        with pytest.raises(ShapeError, match=f"expected is 4, 3, and {shape[0]}, {shape[1]} came"):
-            run(ours, x=x, w=np.zeros(shape, np.float32))
-
-
-def test_the_export_of_such_a_file_has_its_sizes(tmp_path, run_json):
-    source, out = tmp_path / "model.onnx", tmp_path / "model.mge"
-    model = make(SIZES_IN_THE_FILE["a shape"], [("x", F, ["n", "m"])], [("y", F, None)])
-    source.write_bytes(model.SerializeToString())
-    run_json("convert", source, out, "--shape", "x=2x3")
-    result = run_json("convert", out, tmp_path / "again.onnx")
-    assert result["free_dimensions"] == {} and result["compared"] == [{"x": [2, 3]}]
-
-
-def test_a_file_in_which_nothing_follows_from_sizes_takes_all(tmp_path):
-    weights = {"w": RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)}
-    nodes = [node("Conv", "x w", "a"), node("Relu", "a", "b"), node("Add", "b b", "y")]
-    model = make(nodes, [("x", F, ["n", 3, "h", "w"])], [("y", F, None)], weights)
-    out = written(tmp_path, model, "--shape", "x=1x3x8x8")
-    assert "AssertEqual" not in [n.op for n in load_model(out).graph.nodes]
-    x = RNG.standard_normal((2, 3, 7, 9)).astype(np.float32)
-    np.testing.assert_allclose(run(load(str(out)), x=x)[0], run(load(model), x=x)[0], rtol=1e-5, atol=1e-5)
 
 
 WRONG_SHAPES = {

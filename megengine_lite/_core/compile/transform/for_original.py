@@ -1,7 +1,8 @@
 """Rewrites the graph of another format with what files of MegEngine's can say.
 
-The sizes of the inputs are fixed to those of the graph: what is computed from shapes becomes constants, since ONNX
-computes it in 64 bits, which the files do not have. ``counterparts`` has what stands for operators that files lack.
+What is computed from the sizes of the inputs becomes constants, since ONNX computes it in 64 bits, which the files do
+not have. If the file has any of these it checks the sizes when it runs; else it takes inputs of all sizes.
+``counterparts`` has what stands for operators that files lack.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from megengine_lite._core.compile.expand import all_nodes, expanded
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.compile.passes.simplify import passes_through
-from megengine_lite._core.compile.transform.counterparts import find
+from megengine_lite._core.compile.transform.counterparts import find, is_for_any_size
 from megengine_lite._core.compile.transform.counterparts.integer_ranges import IntegerRanges, fits_int32
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten
@@ -44,6 +45,8 @@ _MOST_CARRIED = 4096
 """Elements of a constant that is stored in another type; larger ones are converted when the file is run."""
 _MOST_DIMENSIONS = 6
 """Of inputs and outputs in the original; between them there may be 7."""
+_MOST_EXACT = 2**24
+"""float32 has all whole numbers up to here."""
 _ON_DATA = "the shape of its results depends on data"
 
 
@@ -62,8 +65,8 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
     """
     check_shapes(source.declared, {v.name: shapes.get(v.name, v.shape) for v in source.inputs})
     known: dict[AnyVar, TensorSpec] = {v: TensorSpec(shapes.get(v.name, v.shape), v.dtype) for v in source.inputs}
-    stage, problems = _known_part(source, known)
-    writer = _FileWriter(source, stage, known)
+    stage, problems, fixed = _known_part(source, known)
+    writer = _FileWriter(source, stage, known, fixed)
     graph, more = writer.graph()
     listing = _Listing(source)
     for node, reason in [*problems, *more]:
@@ -101,8 +104,11 @@ class _Listing:
 # ---- what is known before the model runs ----------------------------------------------------------------------------
 
 
-def _known_part(source: ModelGraph, known: Mapping[AnyVar, TensorSpec]) -> tuple[Stage, list[tuple[AnyNode, str]]]:
-    """The graph with all shapes known, and what follows from them constant; and what depends on data.
+def _known_part(
+    source: ModelGraph, known: Mapping[AnyVar, TensorSpec]
+) -> tuple[Stage, list[tuple[AnyNode, str]], set[AnyVar]]:
+    """The graph with all shapes known, and what follows from them constant; what depends on data; and the variables
+    of the stage that have the same numbers for inputs of all sizes.
 
     Nodes that read what depends on data are left out. They are told only if files would not have them otherwise.
     """
@@ -124,7 +130,7 @@ def _known_part(source: ModelGraph, known: Mapping[AnyVar, TensorSpec]) -> tuple
             }
             culprits = [node for node in graph.nodes[:end] if not made.isdisjoint(node.outputs)]
             if end == len(graph.nodes) and not culprits:
-                return stage, problems
+                return stage, problems, _fixed(graph, stage)
             if end < len(graph.nodes) and isinstance(graph.nodes[end].params, Subgraphs):
                 specs = _specs_of(stage, graph, end, known)
                 if specs is not None:
@@ -134,6 +140,19 @@ def _known_part(source: ModelGraph, known: Mapping[AnyVar, TensorSpec]) -> tuple
             problems.append((node, _reason_of(node)))
             graph, others = _without(graph, node)
             problems += others
+
+
+def _fixed(graph: ModelGraph, stage: Stage) -> set[AnyVar]:
+    """The variables of a stage that are constants of the model, or are computed from such alone."""
+    alone: set[AnyVar] = set()
+
+    def is_fixed(var: AnyVar) -> bool:
+        return var.const is not None or var in alone
+
+    for node in graph.nodes:
+        if not isinstance(node.params, Subgraphs) and node.inputs and all(map(is_fixed, node.inputs)):
+            alone.update(node.outputs)
+    return {copy for copy, original in stage.original.items() if is_fixed(original)}
 
 
 def _specs_of(
@@ -224,16 +243,15 @@ def _needs_elements(node: AnyNode) -> bool:
 class _FileWriter:
     """Writes the nodes of a stage, one after the other."""
 
-    def __init__(self, source: ModelGraph, stage: Stage, known: Mapping[AnyVar, TensorSpec]):
-        self.source, self.stage = source, stage
+    def __init__(self, source: ModelGraph, stage: Stage, known: Mapping[AnyVar, TensorSpec], fixed: set[AnyVar]):
+        self.source, self.stage, self.fixed = source, stage, fixed
         self.pieces = Pieces()
-        self.ranges = IntegerRanges()
+        self.ranges, self.ranges_of_any_size = IntegerRanges(any_size=False), IntegerRanges(any_size=True)
         self.made: dict[AnyVar, AnyVar] = {}
         self.missing: dict[AnyNode, tuple[AnyNode, str]] = {}  # by what stands in its place
-        self.stored = {v.const.key for n in all_nodes(source) for v in n.inputs if v.const is not None}
-        self.stored |= {v.const.key for v in source.outputs if v.const is not None}
         # Whether something in the file follows from the sizes of inputs: branches and rounds may.
         self.takes_sizes = any(isinstance(node.params, Subgraphs) for node in source.nodes)
+        self.takes_sizes |= any(declared.trusted for declared in source.declared)
         self.inputs: list[Var] = []
         self.given: dict[AnyVar, AnyVar] = {}
         copies = {original: copy for copy, original in stage.original.items()}
@@ -261,7 +279,7 @@ class _FileWriter:
             names.append(name)
             try:
                 outputs.append(self._output(copy))
-                self.takes_sizes |= self._is_computed(outputs[-1])
+                self.takes_sizes |= self._follows_from_sizes(copy)
             except NotWritten as reason:
                 outputs += self._stand_in(AnyNode("", None, [], [copy], name), str(reason))
         if self.takes_sizes:
@@ -280,7 +298,10 @@ class _FileWriter:
         for var in self.inputs:
             pieces.name = var.name
             shape = pieces.make("GetVarShape", params.OptionalAxisV1(), [var])
-            sizes = [pieces.constant(np.array(var.shape, np.float32)), pieces.converted(shape, FLOAT32)]
+            expected = pieces.constant(np.array(var.shape, np.int32))
+            if max(var.shape) > _MOST_EXACT:  # float32 does not tell all such numbers apart, but their differences
+                shape, expected = pieces.subtract(shape, expected), pieces.constant(np.zeros(len(var.shape), np.int32))
+            sizes = [pieces.constant(expected.constant.array, FLOAT32), pieces.converted(shape, FLOAT32)]
             checks.append(pieces.make("AssertEqual", params.AssertEqual(maxerr=0.0), sizes))
             checked[var] = pieces.make("VirtualDep", None, [var, checks[-1]])
         for node in others:
@@ -311,22 +332,26 @@ class _FileWriter:
         return var
 
     def _check_range(self, var: AnyVar) -> None:
-        low, high = self.ranges.of(var)
-        if not fits_int32((low, high)):
+        if not fits_int32(self.ranges.of(var)):
             raise NotWritten(f"its numbers, elements of {dtype_of(var)}, may need more than 32 bits")
+        self.takes_sizes |= not fits_int32(self.ranges_of_any_size.of(var))
 
     def _add(self, node: AnyNode) -> None:
         self.ranges.add(node)
+        self.ranges_of_any_size.add(node)
         pieces = self.pieces
         pieces.name = node.name
         pieces.types = [dtype_of(v) for v in node.inputs]
         pieces.ranges = [self.ranges.of(v) for v in node.inputs]
+        pieces.ranges_of_any_size = [self.ranges_of_any_size.of(v) for v in node.inputs]
+        pieces.takes_sizes = not is_for_any_size(node.op) or any(map(self._follows_from_sizes, node.inputs))
         begin = len(pieces.nodes)
         try:
             inputs = [v for v in map(self._standing, node.inputs) if isinstance(v, Var)]
             results = [v for v in node.outputs if isinstance(v, Var)]  # all: what depends on data is not there
             # The original drops broadcasts to the same shape while it loads them, and then misses them.
-            if isinstance(node, Node) and passes_through(node):
+            is_dropped = len(node.inputs) == 1 or pieces.takes_sizes or operator_of(node.op).repeats_elements
+            if is_dropped and isinstance(node, Node) and passes_through(node):
                 self.made[node.outputs[0]] = inputs[0]
                 self.takes_sizes |= len(node.inputs) > 1  # at other sizes it may not
                 return
@@ -345,7 +370,6 @@ class _FileWriter:
                 pieces.converted(v, dtype_of(old)) if dtype_of(old) in carriers else v
                 for v, old in zip(made, node.outputs, strict=True)
             ]
-            self.takes_sizes |= not self._is_as_it_was(copy, pieces.nodes[begin:])
             if any(v.const is not None and 0 in shape_of(v) for n in pieces.nodes[begin:] for v in n.inputs):
                 raise NotWritten(_EMPTY)
             if any(map(_needs_elements, pieces.nodes[begin:])):
@@ -353,6 +377,7 @@ class _FileWriter:
         except NotWritten as reason:
             del pieces.nodes[begin:]
             made = self._stand_in(node, str(reason))
+        self.takes_sizes |= pieces.takes_sizes
         self.made.update(zip(node.outputs, made, strict=True))
 
     def _carried(self, var: Var, dtype: DType) -> Var:
@@ -362,17 +387,9 @@ class _FileWriter:
         numbers = to_float32(var.const.array, var.dtype) if dtype == FLOAT32 else var.const.array
         return self.pieces.constant(numbers, dtype)
 
-    def _is_as_it_was(self, node: AnyNode, written: Sequence[AnyNode]) -> bool:
-        """Whether a node is in the file as it is in the model, so that nothing of it can follow from sizes."""
-        if len(written) != 1 or any(map(self._is_computed, node.inputs)):
-            return False
-        (found,) = written
-        same = found.params == node.params or node.op == "Elemwise"
-        return same and found.op == node.op and list(found.inputs) == list(node.inputs)
-
-    def _is_computed(self, var: AnyVar) -> bool:
-        """Whether a variable is a constant that the model does not have: it may follow from sizes."""
-        return var.const is not None and var.const.key not in self.stored
+    def _follows_from_sizes(self, var: AnyVar) -> bool:
+        """Whether a variable is a constant in the file only, whose numbers the sizes of inputs decide."""
+        return var.const is not None and var not in self.fixed
 
     def _check_types(self, node: AnyNode) -> None:
         for var in node.outputs:

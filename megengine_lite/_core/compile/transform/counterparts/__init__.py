@@ -31,3 +31,4 @@ from megengine_lite._core.compile.transform.counterparts import recurrent as rec
 from megengine_lite._core.compile.transform.counterparts import reductions as reductions
 from megengine_lite._core.compile.transform.counterparts import shapes as shapes
 from megengine_lite._core.compile.transform.counterparts.table import find as find
+from megengine_lite._core.compile.transform.counterparts.table import is_for_any_size as is_for_any_size

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, known_spec, numbers_of
+from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, numbers_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten, written
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DTypeCode
@@ -25,7 +25,7 @@ _MOST_FACTORS = 64
 """The largest power of integers that is written as products."""
 
 
-@written("Elemwise")
+@written("Elemwise", any_size=True)
 def _elemwise(w: Pieces, node: AnyNode) -> Var:
     mode, inputs = ElemwiseMode(node.params.mode), node.inputs
     if mode == _M.ROUND_EVEN:
@@ -47,8 +47,7 @@ def _elemwise(w: Pieces, node: AnyNode) -> Var:
 
 def _fits_float32(w: Pieces, function: Callable[[int, int], int]) -> bool:
     """Whether a function of integers is exact in float32, for all numbers that the inputs may have."""
-    x, y = w.ranges
-    return max(abs(function(a, b)) for a in x for b in y) <= 2**24
+    return w.holds(lambda ranges: max(abs(function(a, b)) for a in ranges[0] for b in ranges[1]) <= 2**24)
 
 
 def rounded(w: Pieces, x: AnyVar) -> Var:
@@ -73,13 +72,13 @@ def _gelu(w: Pieces, x: AnyVar) -> Var:
     return w.multiply(w.multiply(x, w.number(0.5, x)), w.add(w.elemwise(_M.TANH, inner), w.number(1, x)))
 
 
-@written("ElemwiseMultiType")
+@written("ElemwiseMultiType", any_size=True)
 def _multi_type(w: Pieces, node: AnyNode) -> Var:
     (out,) = node.outputs
     return w.make("ElemwiseMultiType", node.params, node.inputs, node.output_dtype or dtype_of(out))
 
 
-@written("Where")
+@written("Where", any_size=True)
 def _where(w: Pieces, node: AnyNode) -> Var:
     mask, x, y = node.inputs
     dtype = dtype_of(x)
@@ -91,7 +90,7 @@ def _where(w: Pieces, node: AnyNode) -> Var:
     return w.converted(w.choice(*(w.converted(v, carrier) for v in (mask, x, y))), dtype)
 
 
-@written("OnnxElemwise")
+@written("OnnxElemwise", any_size=True)
 def _onnx_elemwise(w: Pieces, node: AnyNode) -> Var:
     mode, inputs = OnnxMode(node.params.mode), node.inputs
     x, dtype = inputs[0], dtype_of(inputs[0])
@@ -147,7 +146,7 @@ def _of_integers(w: Pieces, mode: OnnxMode, bits: int, x: AnyVar, *others: AnyVa
 
 def _modulo(w: Pieces, x: AnyVar, y: AnyVar) -> Var:
     """The rest with the sign of the divisor. The original adds the divisor to a rest, which may leave the type."""
-    is_small = max(map(abs, w.ranges[1])) <= 2**30
+    is_small = w.holds(lambda ranges: max(map(abs, ranges[1])) <= 2**30)
     return w.elemwise(_M.MOD, x, y) if is_small else _with_sign_of_divisor(w, _rest(w, x, y), y)
 
 
@@ -201,13 +200,15 @@ def _power(w: Pieces, x: AnyVar, y: AnyVar) -> Var:
     if numbers is None or not whole or not 0 <= numbers.item() <= _MOST_FACTORS:
         raise NotWritten("powers of integers are written for constant exponents only, of 0 to 64")
     base, count = w.converted(x, INT32), int(numbers.item())
-    result = w.expanded(w.number(1, base), known_spec(x).shape)
-    for _ in range(count):
+    if not count:
+        return w.converted(w.add(w.multiply(base, w.number(0, base)), w.number(1, base)), dtype)
+    result = base
+    for _ in range(count - 1):
         result = w.integer_product(result, base)
     return w.converted(result, dtype)
 
 
-@written("BitCast")
+@written("BitCast", any_size=True)
 def _bit_cast(w: Pieces, node: AnyNode) -> Var:
     """Between integers of the same size the bits stay when they are converted."""
     x, target = node.inputs[0], node.params.dtype

@@ -15,6 +15,7 @@ from megengine_lite._core.compile.transform.counterparts.table import NotWritten
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Node, Var
+from megengine_lite._core.ir.onnx_image_params import OnnxPooling as Parameters
 from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem, PoolingMode
 from megengine_lite._core.operators.onnx_resize import OnnxResize
 from megengine_lite._core.operators.onnx_window import Col2Im, OnnxPooling
@@ -24,7 +25,7 @@ _MOST_TAPS = 64
 _LOWEST = float(np.finfo(np.float32).min)
 
 
-@written("OnnxPooling")
+@written("OnnxPooling", any_size=True)
 def _pooling(w: Pieces, node: Node) -> Var:
     p, x = node.params, node.inputs[0]
     if p.positions:
@@ -35,15 +36,26 @@ def _pooling(w: Pieces, node: Node) -> Var:
     axes = OnnxPooling.pooled_axes(node)
     if p.mode == "norm":
         powers = w.elemwise(_M.POW, w.elemwise(_M.ABS, carried), w.number(p.order, carried))
-        return w.converted(w.elemwise(_M.POW, _sums(w, powers, axes), w.number(1 / p.order, carried)), dtype)
+        return w.converted(w.elemwise(_M.POW, _sums(w, p, powers, axes), w.number(1 / p.order, carried)), dtype)
     if p.mode == "average":
+        total = _sums(w, p, carried, axes)
+        if _lie_inside(p) and (p.count_pads or not any(map(any, _windows(p, axes)))):
+            return w.converted(w.divide(total, w.number(math.prod(p.window), total)), dtype)
         counts = np.maximum(math.prod(np.ix_(*(axis[-1] for axis in axes))), 1).astype(np.float32)
-        return w.converted(w.divide(_sums(w, carried, axes), w.constant(counts[None, None])), dtype)
-    return w.converted(_maxima(w, carried, axes), dtype)
+        w.takes_sizes = True
+        return w.converted(w.divide(total, w.constant(counts[None, None])), dtype)
+    return w.converted(_maxima(w, p, carried, axes), dtype)
 
 
-def _windows(axes: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
+def _lie_inside(p: Parameters) -> bool:
+    """Whether all windows lie inside of the data with the padding that the model says, for data of all sizes."""
+    return not p.ceil and not p.same
+
+
+def _windows(p: Parameters, axes: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
     """What to add to the axes so that all windows lie inside; less than nothing if elements are not read."""
+    if _lie_inside(p):
+        return list(zip(p.pads_begin, p.pads_end, strict=True))
     return [(front, (out - 1) * stride + (k - 1) * step + 1 - d - front) for d, out, k, stride, step, front, _ in axes]
 
 
@@ -52,8 +64,8 @@ def _is_plain(x: Var, axes: Sequence[tuple[Any, ...]]) -> bool:
     return x.dtype == FLOAT32 and len(axes) == 2 and all(step == 1 for _, _, _, _, step, _, _ in axes)
 
 
-def _sums(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
-    wide = _grown(w, x, axes, 0.0)
+def _sums(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
+    wide = _grown(w, p, x, axes, 0.0)
     if _is_plain(wide, axes):
         mean = _pooled(w, wide, axes, PoolingMode.AVERAGE)
         size = math.prod(k for _, _, k, *_ in axes)
@@ -61,23 +73,25 @@ def _sums(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
     return _by_taps(w, wide, axes, w.add)
 
 
-def _maxima(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
+def _maxima(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
     lowest = -math.inf if x.dtype == FLOAT32 else float(np.iinfo(np.int32).min)
-    wide = _grown(w, x, axes, lowest)
+    wide = _grown(w, p, x, axes, lowest)
     if _is_plain(wide, axes):
         return _pooled(w, wide, axes, PoolingMode.MAX)
     return _by_taps(w, wide, axes, lambda a, b: w.elemwise(_M.MAX, a, b))
 
 
-def _grown(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], value: float) -> Var:
+def _grown(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]], value: float) -> Var:
     """The data with padding around them, in which all windows lie."""
-    widths = _windows(axes)
+    widths = _windows(p, axes)
+    w.takes_sizes |= not _lie_inside(p)
     for k, (_, behind) in enumerate(widths):
         if behind < 0:
             x = w.part(x, k + 2, 0, x.shape[k + 2] + behind)
     grown = [(0, 0), (0, 0), *((front, max(behind, 0)) for front, behind in widths)]
     if x.dtype == FLOAT32:
         return padded(w, x, grown, value=value)
+    w.takes_sizes = True
     for axis, (front, behind) in enumerate(grown):
         blocks = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (front, behind)]
         before, after = ([w.expanded(w.number(value, x), b)] if b[axis] else [] for b in blocks)
@@ -93,6 +107,7 @@ def _pooled(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], mode: PoolingMod
 
 def _by_taps(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], combine: Callable[[Var, Var], Var]) -> Var:
     """One axis after the other: the elements at each place of the windows, put together."""
+    w.takes_sizes = True
     for axis, (_, out, k, stride, step, _, _) in enumerate(axes, 2):
         if k > _MOST_TAPS:
             raise NotWritten(f"windows of {k} are not written, only of up to {_MOST_TAPS}")
@@ -176,7 +191,7 @@ def _columns_to_image(w: Pieces, node: AnyNode) -> Var:
     return w.converted(w.reshaped(w.transposed(total, (1, 0)), shape), dtype)
 
 
-@written("DeformableConvForward")
+@written("DeformableConvForward", any_size=True)
 def _deformable(w: Pieces, node: AnyNode) -> Var:
     filters, offsets = shape_of(node.inputs[1]), shape_of(node.inputs[2])
     outputs = shape_of(node.outputs[0])[1]

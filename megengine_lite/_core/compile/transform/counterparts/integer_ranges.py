@@ -22,6 +22,8 @@ _M = ElemwiseMode
 _O = OnnxMode
 Range = tuple[int, int]
 INT32_RANGE: Range = (-(2**31), 2**31 - 1)
+_MOST_ELEMENTS = 2**31 - 1
+"""That a tensor has in the original, of which places are numbers in 32 bits."""
 
 
 def fits_int32(numbers: Range) -> bool:
@@ -29,9 +31,16 @@ def fits_int32(numbers: Range) -> bool:
 
 
 class IntegerRanges:
-    """The smallest and the largest number that each variable of integers may have."""
+    """The smallest and the largest number that each variable of integers may have.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    any_size
+        For all sizes that the inputs of the model may have; else for those that the variables have.
+    """
+
+    def __init__(self, any_size: bool) -> None:
+        self._any_size = any_size
         self._found: dict[AnyVar, Range] = {}
 
     def of(self, var: AnyVar) -> Range:
@@ -63,7 +72,7 @@ class IntegerRanges:
     def _computed(self, node: AnyNode, var: AnyVar) -> Range | None:
         inputs = node.inputs
         if any(v.spec is None or v.spec.dtype.storage.kind not in "iub" for v in inputs):
-            return _of_positions(node)
+            return self._of_positions(node)
         p, operator = node.params, operator_of(node.op)
         if isinstance(p, params.Elemwise | OnnxElemwise):
             function = (_FUNCTIONS if isinstance(p, params.Elemwise) else _OF_ONNX).get(p.mode)
@@ -74,7 +83,7 @@ class IntegerRanges:
             return _union([self.of(v) for v in inputs[operator.elements_of]])
         if isinstance(p, OnnxReduce):
             return self._reduced(node, var)
-        return _of_positions(node)
+        return self._of_positions(node)
 
     def _reduced(self, node: AnyNode, var: AnyVar) -> Range | None:
         low, high = self.of(node.inputs[0])
@@ -84,16 +93,15 @@ class IntegerRanges:
         if node.params.mode != OnnxReduction.SUM or not all(isinstance(s, TensorSpec) for s in specs):
             return None
         sizes = [math.prod(s.shape) for s in specs if isinstance(s, TensorSpec)]
-        count = sizes[0] // max(sizes[1], 1)
-        return min(low * count, low if count else 0), max(high * count, high if count else 0)
+        counts = (0, _MOST_ELEMENTS) if self._any_size else (sizes[0] // max(sizes[1], 1),)
+        return min(min(low * n, low if n else 0) for n in counts), max(max(high * n, high if n else 0) for n in counts)
 
-
-def _of_positions(node: AnyNode) -> Range | None:
-    """The range of positions in the first input, of operators that give such."""
-    data = node.inputs[0].spec if node.inputs else None
-    if not operator_of(node.op).gives_positions or not isinstance(data, TensorSpec):
-        return None
-    return 0, max(math.prod(data.shape) - 1, 0)
+    def _of_positions(self, node: AnyNode) -> Range | None:
+        """The range of positions in the first input, of operators that give such."""
+        data = node.inputs[0].spec if node.inputs else None
+        if not operator_of(node.op).gives_positions or not isinstance(data, TensorSpec):
+            return None
+        return 0, _MOST_ELEMENTS - 1 if self._any_size else max(math.prod(data.shape) - 1, 0)
 
 
 def _of_type(dtype: DType) -> Range:

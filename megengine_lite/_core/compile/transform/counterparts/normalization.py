@@ -10,12 +10,13 @@ from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
 
 
-@written("GroupNorm", "BatchNorm", "InstanceNorm")
+@written("GroupNorm", "BatchNorm", "InstanceNorm", any_size=True)
 def _as_images(w: Pieces, node: AnyNode) -> list[Var]:
     """A normalization of channels or of groups of them."""
     shape = shape_of(node.inputs[0])
     if len(shape) == 4:
         return w.results(node.op, node.params, node.inputs, len(node.outputs), node.output_dtype)
+    w.takes_sizes = True
     images = (*shape[:2], math.prod(shape[2:]), 1)
     inputs: list[AnyVar] = [w.reshaped(node.inputs[0], images)]
     for var in node.inputs[1:]:
@@ -25,7 +26,7 @@ def _as_images(w: Pieces, node: AnyNode) -> list[Var]:
     return [w.reshaped(v, shape_of(old)) for v, old in zip(found, node.outputs, strict=True)]
 
 
-@written("LRN")
+@written("LRN", any_size=True)
 def _across_channels(w: Pieces, node: AnyNode) -> Var:
     x = node.inputs[0]
     return w.converted(w.make(node.op, node.params, [w.converted(x, FLOAT32)]), dtype_of(x))

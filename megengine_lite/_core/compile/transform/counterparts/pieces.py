@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.compile.transform.counterparts.integer_ranges import Range
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, DType, from_numpy
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, TensorSpec, Var
@@ -14,6 +15,9 @@ from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, 
 from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite.errors import InternalError
+
+NO_LIMIT = 2**31 - 1
+"""No axis is longer: slices that end there, or beyond, have no end."""
 
 _M = ElemwiseMode
 _Q = ElemwiseMultiTypeMode
@@ -31,7 +35,11 @@ class Pieces:
     types
         The types that the inputs of the node have in the model; quantized ones are of other types here.
     ranges
-        Between which numbers integers of these inputs lie.
+        Between which numbers integers of these inputs lie, for the sizes of the inputs of the model.
+    ranges_of_any_size
+        The same for all sizes that these may have.
+    takes_sizes
+        Whether what is written for the node follows from the sizes of its variables, so that it is wrong for others.
     whole
         The stored integers of variables of quantized types, as float32, where they are there.
     """
@@ -40,9 +48,17 @@ class Pieces:
         self.nodes: list[AnyNode] = []
         self.name = ""
         self.types: list[DType] = []
-        self.ranges: list[tuple[int, int]] = []
+        self.ranges: list[Range] = []
+        self.ranges_of_any_size: list[Range] = []
+        self.takes_sizes = False
         self.whole: dict[AnyVar, Var] = {}
         self._numbers: dict[tuple[Any, ...], Var] = {}
+
+    def holds(self, rule: Callable[[Sequence[Range]], bool]) -> bool:
+        """Whether a rule holds for the integers of the inputs. For other sizes it may not, which is kept in mind."""
+        found = rule(self.ranges)
+        self.takes_sizes |= found and not rule(self.ranges_of_any_size)
+        return found
 
     # ---- nodes ------------------------------------------------------------------------------------------------------
 
@@ -183,9 +199,37 @@ class Pieces:
         numbers = [self.constant(np.int32(n)) for n, given in ((begin, True), (end, has_end), (step, True)) if given]
         return self.make("Subtensor", params.IndexDescMaskDump(items=items), [x, *numbers])
 
+    def sliced(self, x: Var, axis: int, begin: int, end: int, step: int) -> Var:
+        """A slice of ONNX, whose limits may lie outside of the data."""
+        if (begin, step) == (0, 1) and end >= NO_LIMIT:
+            return x
+        length = x.shape[axis]
+        # Backwards, and from in front of all elements on, there is the first one.
+        self.takes_sizes |= step < 0 and begin < -1
+        first, last = self.limits(max(begin, -length) if step < 0 else begin, end, step, length)
+        items = (IndexDescMaskItem(axis, True, last is not None, True, False),)
+        numbers = [self.constant(np.int32(n)) for n in (first, last, step) if n is not None]
+        return self.make("Subtensor", params.IndexDescMaskDump(items=items), [x, *numbers])
+
+    def limits(self, begin: int | None, end: int | None, step: int, length: int) -> tuple[int, int | None]:
+        """The limits of a slice as the original asks for them, inside of the data; no end if there is none.
+
+        They stay as they are where they lie there, so that they mean the same for data of other lengths.
+        """
+        if end is not None and (end >= NO_LIMIT if step > 0 else end <= -NO_LIMIT):
+            end = None
+        if begin is None or (begin <= -NO_LIMIT if step > 0 else begin >= NO_LIMIT):
+            begin = 0 if step > 0 else -1
+        most = length if step > 0 else length - 1
+        if all(n is None or -length <= n <= most for n in (begin, end)):
+            return begin, end
+        self.takes_sizes = True
+        first, last, _ = slice(begin, end, step).indices(length)
+        return first, last if last >= 0 else None  # a step back to the first element has no end
+
     def turned(self, x: Var, axis: int) -> Var:
         """The elements of an axis in reverse."""
-        return self.part(x, axis, x.shape[axis] - 1, -1, -1) if x.shape[axis] > 1 else x
+        return self.sliced(x, axis, -1, -NO_LIMIT, -1) if x.shape[axis] > 1 else x
 
     def taken(self, x: AnyVar, axis: int, index: AnyVar) -> Var:
         """The parts of an axis at the positions of an index."""

@@ -23,7 +23,7 @@ _EXACT_PRODUCTS = 256
 """So many products of 8-bit integers have a sum that float32 has exactly: below 2**24."""
 
 
-@written("TypeCvt")
+@written("TypeCvt", any_size=True)
 def _converted(w: Pieces, node: AnyNode) -> Var:
     x, target = node.inputs[0], node.params.dtype
     (source,) = w.types
@@ -50,7 +50,7 @@ def _limited(w: Pieces, x: Var, low: int, high: int) -> Var:
     return w.elemwise(_M.MIN, w.elemwise(_M.MAX, x, w.number(low, x)), w.number(high, x))
 
 
-@written("OnnxBytes")
+@written("OnnxBytes", any_size=True)
 def _bytes(w: Pieces, node: AnyNode) -> Var:
     """Stored integers: the sign bit changes between signed and unsigned ones."""
     x, target = node.inputs[0], node.params.dtype
@@ -76,7 +76,7 @@ def _stored(w: Pieces, x: AnyVar, dtype: DType) -> Var:
     return w.add(steps, w.number(dtype.zero_point, steps)) if dtype.zero_point else steps
 
 
-@written("OnnxQuantize")
+@written("OnnxQuantize", any_size=True)
 def _quantize(w: Pieces, node: AnyNode) -> Var:
     x, scale, zero = node.inputs
     dtype = dtype_of(zero)
@@ -85,7 +85,7 @@ def _quantize(w: Pieces, node: AnyNode) -> Var:
     return w.converted(_limited(w, steps, int(limits.min), int(limits.max)), dtype)
 
 
-@written("MatrixMul")
+@written("MatrixMul", any_size=True)
 def _product(w: Pieces, node: AnyNode) -> Var:
     """Of quantized numbers the sums of products of integers, in parts that float32 has exactly."""
     types = w.types
@@ -94,6 +94,7 @@ def _product(w: Pieces, node: AnyNode) -> Var:
     left, right = (_differences(w, v, t) for v, t in zip(node.inputs, types, strict=True))
     axes = (0 if node.params.transposeA else 1, 1 if node.params.transposeB else 0)
     count = shape_of(left)[axes[0]]
+    w.takes_sizes |= all(v.const is None for v in node.inputs)  # a matrix of the model has only one size
     total: Var | None = None
     for begin in range(0, count, _EXACT_PRODUCTS):
         end = min(begin + _EXACT_PRODUCTS, count)

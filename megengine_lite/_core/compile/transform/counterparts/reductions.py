@@ -28,7 +28,7 @@ _MODES = {
 _MOST_STEPS = 256
 
 
-@written("OnnxReduce")
+@written("OnnxReduce", any_size=True)
 def _reduce(w: Pieces, node: AnyNode) -> Var:
     p, x = node.params, node.inputs[0]
     shape, dtype = shape_of(x), dtype_of(x)
@@ -47,6 +47,7 @@ def _reduce(w: Pieces, node: AnyNode) -> Var:
     if mode == ReduceMode.MEAN and carrier == INT32:
         total = w.reduced(ReduceMode.SUM, carried, axes)
         count = math.prod(shape[a] for a in axes)
+        w.takes_sizes = True
         return w.converted(truncated_quotient(w, total, w.number(count, total)), dtype)
     found = w.reduced(mode, carried, axes)
     if mode in (ReduceMode.MAX, ReduceMode.MIN) and carrier == FLOAT32 and not p.is_finite:
@@ -58,10 +59,10 @@ def _with_infinity(w: Pieces, x: Var, found: Var, axes: Sequence[int], infinity:
     """Extremes of which those of nothing but infinities are infinite: the original has the last finite number there."""
     is_other = w.compare(ElemwiseMultiTypeMode.NEQ, x, w.number(infinity, x))
     some = w.reduced(ReduceMode.MAX, w.converted(is_other, FLOAT32), axes)
-    return w.choice(some, found, w.expanded(w.number(infinity, x), found.shape))
+    return w.choice(some, found, w.number(infinity, x))
 
 
-@written("Argmax", "Argmin")
+@written("Argmax", "Argmin", any_size=True)
 def _position(w: Pieces, node: AnyNode) -> Var:
     """The first place of an extreme. The original compares as float32, which does not have all numbers of int32."""
     p, x = node.params, node.inputs[0]
@@ -72,7 +73,7 @@ def _position(w: Pieces, node: AnyNode) -> Var:
     return w.make("Argmax", p, [w.converted(w.compare(ElemwiseMultiTypeMode.EQ, x, best), FLOAT32)])
 
 
-@written("Cumulative")
+@written("Cumulative", any_size=True)
 def _cumulative(w: Pieces, node: AnyNode) -> Var:
     p, (x, place) = node.params, node.inputs
     number, dtype, shape = numbers_of(place), dtype_of(x), shape_of(x)
@@ -83,6 +84,7 @@ def _cumulative(w: Pieces, node: AnyNode) -> Var:
     if not p.product:
         parameters = params.Cumsum(axis=axis, exclusive=p.exclusive, reverse=p.reverse)
         return w.converted(w.make("Cumsum", parameters, [carried]), dtype)
+    w.takes_sizes = True
     if not 0 < shape[axis] <= _MOST_STEPS:
         raise NotWritten(f"products of {shape[axis]} elements are not written, only of 1 to {_MOST_STEPS}")
     return w.converted(_products(w, carried, axis, p.exclusive, p.reverse), dtype)

@@ -25,16 +25,17 @@ def integers_of(var: AnyVar, what: str) -> list[int]:
     return [int(n) for n in found.reshape(-1)]
 
 
-@written("Concat")
+@written("Concat", any_size=True)
 def _concat(w: Pieces, node: AnyNode) -> Var:
     """The original refuses constants without elements."""
     parts = [v for v in node.inputs if 0 not in shape_of(v)] or node.inputs[:1]
+    w.takes_sizes |= len(parts) < len(node.inputs)
     if len(parts) == 1 and isinstance(parts[0], Var):
         return parts[0]
     return w.make("Concat", node.params, parts, node.output_dtype)
 
 
-@written("Tile")
+@written("Tile", any_size=True)
 def _tile(w: Pieces, node: AnyNode) -> Var:
     x, shape = node.inputs[0], shape_of(node.inputs[0])
     for axis, count in enumerate(integers_of(node.inputs[1], "how often it repeats")):
@@ -43,11 +44,12 @@ def _tile(w: Pieces, node: AnyNode) -> Var:
             wide = w.expanded(w.reshaped(x, (front, 1, rest)), (front, count, rest))
             shape = (*shape[:axis], shape[axis] * count, *shape[axis + 1 :])
             x = w.reshaped(wide, shape)
+            w.takes_sizes = True
     assert isinstance(x, Var)
     return x
 
 
-@written("OnnxPad")
+@written("OnnxPad", any_size=True)
 def _pad(w: Pieces, node: AnyNode) -> Var:
     x, mode = node.inputs[0], node.params.mode
     rank, value = len(shape_of(x)), numbers_of(node.inputs[2])
@@ -56,6 +58,7 @@ def _pad(w: Pieces, node: AnyNode) -> Var:
     plain = mode in _PADDING and dtype_of(x) == FLOAT32 and min(numbers, default=0) >= 0
     if plain and value is not None and 0 not in shape_of(x):
         return padded(w, x, widths, _PADDING[mode], float(value.reshape(-1)[0]))
+    w.takes_sizes = True
     if mode != "constant":
         return _by_positions(w, x, widths, mode)
     assert isinstance(x, Var)
@@ -108,19 +111,17 @@ def _with_blocks(w: Pieces, x: Var, axis: int, front: int, behind: int, value: A
     return w.joined(parts, axis)
 
 
-@written("OnnxSlice")
+@written("OnnxSlice", any_size=True)
 def _slice(w: Pieces, node: AnyNode) -> Var:
     x = node.inputs[0]
     begins, ends, axes, *steps = (integers_of(v, "a number of the slice") for v in node.inputs[1:])
     assert isinstance(x, Var)
     for begin, end, axis, step in zip(begins, ends, axes, steps[0] if steps else [1] * len(axes), strict=True):
-        place = normalize_axis(node, axis, len(x.shape))
-        first = max(begin, -x.shape[place]) if step < 0 else begin
-        x = w.part(x, place, *slice(first, end, step).indices(x.shape[place]))
+        x = w.sliced(x, normalize_axis(node, axis, len(x.shape)), begin, end, step)
     return x
 
 
-@written("CenterCropPad")
+@written("CenterCropPad", any_size=True)
 def _center(w: Pieces, node: AnyNode) -> Var:
     x = node.inputs[0]
     (out,) = node.outputs
@@ -130,10 +131,11 @@ def _center(w: Pieces, node: AnyNode) -> Var:
         front = more // 2 if more >= 0 else -((-more) // 2)
         if more:
             x = _with_blocks(w, x, axis, front, more - front, w.number(0, x))
+            w.takes_sizes = True
     return x
 
 
-@written("Subtensor")
+@written("Subtensor", any_size=True)
 def _subtensor(w: Pieces, node: AnyNode) -> Var:
     """With limits that lie inside of the data, as the original asks for; those of ONNX may be anywhere."""
     shape = shape_of(node.inputs[0])
@@ -147,10 +149,10 @@ def _subtensor(w: Pieces, node: AnyNode) -> Var:
             items.append(item)
             inputs += [v for v in given if v is not None]
             continue
-        begin, end, step = slice(*known[:3]).indices(shape[item.axis])
-        has_end = end >= 0  # a step back to the first element has no end
-        items.append(IndexDescMaskItem(item.axis, True, has_end, True, False))
-        inputs += [w.constant(np.int32(n)) for n, flag in ((begin, True), (end, has_end), (step, True)) if flag]
+        step = known[2] or 1
+        begin, end = w.limits(known[0], known[1], step, shape[item.axis])
+        items.append(IndexDescMaskItem(item.axis, True, end is not None, True, False))
+        inputs += [w.constant(np.int32(n)) for n in (begin, end, step) if n is not None]
     return w.make(node.op, node.params.replace(items=tuple(items)), inputs, node.output_dtype)
 
 

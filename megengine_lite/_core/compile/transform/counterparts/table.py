@@ -17,18 +17,28 @@ Counterpart = Callable[[Pieces, Node], Sequence[Var] | Var]
 C = TypeVar("C", bound=Counterpart)
 
 _COUNTERPARTS: dict[str, Counterpart] = {}
+_OF_ANY_SIZE: set[str] = set()
 
 
-def written(*names: str) -> Callable[[C], C]:
+def written(*names: str, any_size: bool = False) -> Callable[[C], C]:
     """Decorator of the function that writes nodes of these operators.
 
     It gets the node, whose variables have known shapes, and gives the variables of its results.
+
+    Parameters
+    ----------
+    names
+        The operators.
+    any_size
+        What it writes is right for all sizes that the variables may have when the file runs. Where that is not so it
+        sets :attr:`.Pieces.takes_sizes`. Of other functions everything is taken to follow from the sizes.
     """
 
     def enter(function: C) -> C:
         for name in names:
             assert name not in _COUNTERPARTS, f"two functions for {name}"
             _COUNTERPARTS[name] = function
+        _OF_ANY_SIZE.update(names if any_size else ())
         return function
 
     return enter
@@ -37,3 +47,8 @@ def written(*names: str) -> Callable[[C], C]:
 def find(op: str) -> Counterpart | None:
     """The function of an operator; None if its nodes are written as they are."""
     return _COUNTERPARTS.get(op)
+
+
+def is_for_any_size(op: str) -> bool:
+    """Whether a node of an operator is written so that its variables may have other sizes, unless it is said."""
+    return op not in _COUNTERPARTS or op in _OF_ANY_SIZE

@@ -222,13 +222,9 @@ def _reduced(b: GraphBuilder, x: Value, axis: int, mode: OnnxReduction) -> Value
 
 def _hardmax(b: GraphBuilder, x: Value, axis: int) -> Value:
     best = b.node("Argmax", params.Axis(axis=axis), [b.exact(x)], ElementType.INT32, x.rank)
-    places = b.node(
-        "Range",
-        None,
-        [b.constant(np.int32(0)).var, b.converted(b.dimension(x, axis), best.dtype), b.constant(np.int32(1)).var],
-        ElementType.INT32,
-        1,
-    )
-    steps = [k for k in range(x.rank) if k != axis]
-    hits = b.compare(ElemwiseMultiTypeMode.EQ, best, b.with_axes(places, steps))
-    return b.retyped(hits, x.kind)
+    # The number of each place, from the data themselves: it is right for all sizes, also in files of MegEngine's.
+    ones = b.retyped(b.compare(ElemwiseMultiTypeMode.EQ, best, best), ElementType.INT32)
+    ones = b.elemwise(_M.MAX, b.retyped(b.retyped(x, ElementType.BOOL), ElementType.INT32), ones)
+    counted = params.Cumsum(axis=axis, exclusive=True, reverse=False)
+    places = b.node("Cumsum", counted, [b.exact(ones)], ElementType.INT32, x.rank)
+    return b.retyped(b.compare(ElemwiseMultiTypeMode.EQ, best, places), x.kind)
