@@ -179,16 +179,24 @@ def _written_from_onnx(
     from megengine_lite._core.formats.load import load_model
     from megengine_lite._core.formats.mge.to_record import new_record
     from megengine_lite._core.formats.mge.writer_v2 import write_v2
+    from megengine_lite._core.ir.declared_shape import sizes_of_names, with_same_sizes
     from megengine_lite._core.ir.dtype import FLOAT16, UINT16
 
     model = load_model(source, decrypt=decrypt, narrow_double=narrow_double)
-    graph = for_original(model.graph, source if isinstance(source, str) else "model", shapes)
-    open_inputs = (v for v in graph.inputs if v.name in model.open_shapes.keys() - shapes.keys())
+    declared = {d.name: d.dims for d in model.graph.declared}
+    named = sizes_of_names(model.graph.declared, shapes)
+    all_shapes = with_same_sizes(model.graph.declared, {v.name: v.shape for v in model.graph.inputs}, shapes)
+    graph = for_original(model.graph, source if isinstance(source, str) else "model", all_shapes)
+    open_inputs = (
+        v
+        for v in graph.inputs
+        if v.name not in shapes and any(not isinstance(d, int) and d not in named for d in declared.get(v.name, ()))
+    )
     if sizes := ", ".join(f"{brief(v.name)} has {list(v.shape)}" for v in open_inputs):
         warn(f"sizes that the model leaves open are 1 in the file: {sizes}; give others by shapes (--shape)")
-    named = [*((v.name, v) for v in graph.inputs), *zip(graph.output_names, graph.outputs, strict=True)]
+    outside = [*((v.name, v) for v in graph.inputs), *zip(graph.output_names, graph.outputs, strict=True)]
     for dtype in (FLOAT16, UINT16):
-        names = [brief(name) for name, v in named if v.spec is not None and v.spec.dtype == dtype]
+        names = [brief(name) for name, v in outside if v.spec is not None and v.spec.dtype == dtype]
         if names:
             warn(f"the original's Python package has no tensors of {dtype}: {', '.join(names)}; its C++ library has")
     return write_v2(new_record(graph if layout is None else transform(graph, layout)))

@@ -45,8 +45,8 @@ def add(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=NxCxHxW",
-        help="from an ONNX model: the shape of an input in the file, which fixes it if something there follows from it; "
-        "1 for what the model leaves open",
+        help="from an ONNX model: the shape of an input in the file, which fixes it if something there follows from "
+        "it; a size with a name holds for all inputs; 1 for what the model leaves open",
     )
     add_double_flag(parser)
     add_switch(parser, "no-verify", "write the file without checking and running it")

@@ -166,11 +166,13 @@ def add_warmup_flag(group: Any, default: int, text: str) -> None:
 
 def given_shapes(texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The shapes that flags give to inputs with these names."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, dims = text.rpartition("=")
-        if name not in names or not dims.replace("x", "").isdigit():
+        if name not in names or not all(d.isdigit() for d in dims.split("x")):
             raise LiteValueError(f"--shape takes NAME=NxCxHxW with one of the inputs {', '.join(names)}, not {text!r}")
+        if name in shapes:
+            raise LiteValueError(f"--shape gives input {name!r} two shapes: leave out one of them")
         shapes[name] = tuple(int(d) for d in dims.split("x"))
     return shapes
 

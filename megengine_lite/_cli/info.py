@@ -17,6 +17,7 @@ from megengine_lite._cli import display, flags, json_files, keys, progress
 from megengine_lite._cli.cache import is_useless
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written
+from megengine_lite._core.ir.declared_shape import with_same_sizes
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite.errors import (
@@ -78,6 +79,7 @@ def count_work(args: Namespace, shapes: Shapes) -> int | None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Reads the model; gives counts, sizes and shapes."""
+    from megengine_lite._core.ir.graph import Var
     from megengine_lite._core.reports.model_facts import model_facts
     from megengine_lite._core.reports.model_report.graph_files import writer_of
 
@@ -87,7 +89,10 @@ def execute(args: Namespace) -> dict[str, Any]:
         model = _open(args)
     except UnsupportedOperatorError as error:  # a file of the first generation: nothing behind it can be told
         return {**result, "failed": True, "problem": str(error)}
-    shapes = flags.given_shapes(args.shape, model.input_names)
+    shapes: Shapes = flags.given_shapes(args.shape, model.input_names)
+    if shapes:
+        now = {v.name: v.shape for v in model.graph.inputs if isinstance(v, Var)}
+        shapes = with_same_sizes(model.graph.declared, now, shapes)
     facts = model_facts(model, shapes)
     layers = facts.pop("layers")
     if to_text is not None:

@@ -7,7 +7,7 @@ import re
 import zipfile
 import zlib
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from megengine_lite._cli.display import shape_text
 from megengine_lite._cli.gflags import UsageError
 from megengine_lite._cli.number_lists import read_json, read_numbers
 from megengine_lite._cli.random_inputs import add_random_flags, described_inputs
-from megengine_lite._core.ir.declared_shape import OpenShape, open_shape_text
+from megengine_lite._core.ir.declared_shape import OpenShape, open_shape_text, sizes_of_names, with_same_sizes
 from megengine_lite._core.system.files import open_file, read_file
 from megengine_lite._core.system.memory_limit import check_room
 from megengine_lite.errors import LiteError, LiteValueError
@@ -82,7 +82,8 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
     model = network._loaded("set_inputs").model
     layouts = {name: network.get_io_tensor(name).layout for name in names}
     specs = {name: (layout.shapes, np.dtype(layout.dtype)) for name, layout in layouts.items()}
-    given: dict[str, np.ndarray] = described_inputs(args, specs)
+    declared = model.graph.declared
+    given: dict[str, np.ndarray] = described_inputs(args, specs, declared)
     values = list(_split(args.input, names))
     if (args.image_mean is not None or args.image_std is not None) and not any(map(_is_image, values)):
         raise UsageError("--image-mean and --image-std are for inputs that are images")
@@ -93,6 +94,7 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
         shape = model.open_shapes.get(name) or tensor.layout.shapes
         given[name] = _fit(read_value(value, name, tensor, args, shape), name, specs[name][1], model.unsigned.get(name))
     missing = [n for n in names if n not in given]
+    filled: set[str] = set()
     defaults = _default_inputs(args) if missing else set()
     case = next(iter(stored_cases(args)), {}) if missing else {}
     for name in missing:
@@ -107,8 +109,12 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
                 f"input {name!r} ({dtype} {shape_text(shape)}) has no value: give --input {name}=FILE, or "
                 f'--input-desc "{name}:{",".join(map(str, shape))}" for random values'
             )
-        _tell_of_open_sizes(name, model.open_shapes.get(name))
+        # Sizes with a name are those of the inputs that are given.
+        known = {n: a.shape for n, a in given.items() if n not in filled}
+        shape = with_same_sizes(declared, {name: shape}, known)[name]
+        _tell_of_open_sizes(name, shape, model.open_shapes.get(name), sizes_of_names(declared, known))
         given[name] = random_values(shape, dtype, args.seed)
+        filled.add(name)
     if args.batch_size:
         given = {name: _at_batch(a, args.batch_size, name) for name, a in given.items()}
     for name, array in given.items():
@@ -116,12 +122,12 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
     return given
 
 
-def _tell_of_open_sizes(name: str, shape: OpenShape | None) -> None:
+def _tell_of_open_sizes(name: str, taken: Sequence[int], shape: OpenShape | None, sizes: Mapping[str, int]) -> None:
     """Warns of sizes that are 1 only because nobody has given them. For a batch 1 is what people expect."""
-    if shape and not all(isinstance(size, int) for size in shape[1:]):
-        taken = ",".join(str(size) if isinstance(size, int) else "1" for size in shape)
+    if shape and not all(isinstance(size, int) or size in sizes for size in shape[1:]):
+        text = ",".join(map(str, taken))
         warn(
-            f"input {name!r} is {open_shape_text(shape)} in the model; random values of {taken} are taken: give "
+            f"input {name!r} is {open_shape_text(shape)} in the model; random values of {text} are taken: give "
             f'--input-desc "{name}:SIZES" for others'
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from megengine_lite._api.random_values import random_values
 from megengine_lite._cli.number_types import seed
+from megengine_lite._core.ir.declared_shape import DeclaredShape, with_same_sizes
 from megengine_lite.errors import LiteValueError
 
 # Distributions of numpy's RandomState that take a size.
@@ -27,18 +28,24 @@ def add_random_flags(group: Any) -> None:
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of random inputs (0)")
     group.add_argument(
         "--input-desc",
+        action="append",
+        default=[],
         metavar="NAME:SHAPE",
         help="random values of this shape; several are joined by semicolons: data:1,3,224,224;label:1",
     )
     group.add_argument(
         "--rng",
+        action="append",
+        default=[],
         metavar="NAME:CALL",
         help='random values by a function of numpy.random, with {} for the shape: "label:randint(0,10,size={})"; '
         "several are joined by semicolons",
     )
 
 
-def described_inputs(args: Namespace, specs: Mapping[str, tuple[Sequence[int], np.dtype]]) -> dict[str, np.ndarray]:
+def described_inputs(
+    args: Namespace, specs: Mapping[str, tuple[Sequence[int], np.dtype]], declared: Sequence[DeclaredShape]
+) -> dict[str, np.ndarray]:
     """Random values of the inputs that ``--input-desc`` and ``--rng`` name.
 
     Parameters
@@ -47,30 +54,34 @@ def described_inputs(args: Namespace, specs: Mapping[str, tuple[Sequence[int], n
         The flags.
     specs
         Shape and type of every input of the model.
+    declared
+        What the model says of the shapes.
     """
-    shapes = {name: _shape(text) for name, text in _pairs(args.input_desc, "--input-desc", specs)}
-    calls = dict(_pairs(args.rng, "--rng", specs))
+    shapes = {name: _shape(text) for name, text in _pairs(args.input_desc, "--input-desc", specs).items()}
+    calls = _pairs(args.rng, "--rng", specs)
     found = {}
+    all_shapes = with_same_sizes(declared, {name: shape for name, (shape, _) in specs.items()}, shapes)
     for name in [n for n in specs if n in shapes or n in calls]:
-        shape, dtype = specs[name]
-        shape = shapes.get(name, shape)
+        shape, dtype = all_shapes[name], specs[name][1]
         if name in calls:
             with np.errstate(all="ignore"):
-                found[name] = _call(calls[name], tuple(shape), args.seed).astype(dtype)
+                found[name] = _call(calls[name], shape, args.seed).astype(dtype)
         else:
             found[name] = random_values(shape, dtype, args.seed)
     return found
 
 
-def _pairs(text: str | None, flag: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Pairs of a name and a text, from ``NAME:WHAT;NAME:WHAT``."""
-    pairs = []
-    for item in (text or "").split(";"):
+def _pairs(texts: Sequence[str], flag: str, known: Mapping[str, Any]) -> dict[str, str]:
+    """Texts by name, from some of ``NAME:WHAT;NAME:WHAT``."""
+    pairs: dict[str, str] = {}
+    for item in ";".join(texts).split(";"):
         if item:
             name, separator, what = item.partition(":")
             if not separator or name not in known:
                 raise LiteValueError(f"{flag} takes NAME:... with one of the inputs {', '.join(known)}, not {item!r}")
-            pairs.append((name, what))
+            if name in pairs:
+                raise LiteValueError(f"{flag} names input {name!r} twice: leave out one of them")
+            pairs[name] = what
     return pairs
 
 

@@ -434,7 +434,8 @@ WRONG_SHAPES = {
     "too few dimensions": (["x=2", "y=2x3"], "input 'x' is declared as [n, 3] and was given [2]: it must have 2"),
     "too many dimensions": (["x=2x3x1", "y=2x3"], "input 'x' is declared as [n, 3] and was given [2, 3, 1]"),
     "two sizes of one name": (["x=2x3", "y=4x3"], "'n' is 4 here and 2 in input 'x'"),
-    "one of two inputs": (["x=2x3"], "'n' is 1 here and 2 in input 'x'"),
+    "two shapes for one input": (["x=2x3", "y=2x3", "x=2x3"], "--shape gives input 'x' two shapes"),
+    "no number": (["x=2x", "y=2x3"], "--shape takes NAME=NxCxHxW"),
 }
 
 

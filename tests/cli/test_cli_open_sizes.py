@@ -75,3 +75,58 @@ def test_unsigned_numbers_have_the_same_bits(run_json, error_of, tmp_path):
     assert np.load(tmp_path / "y.npz")["y"].view(np.uint32).tolist() == values.tolist()
     signed = model_of(tmp_path / "s.onnx", "n", kind="int32")
     assert "cannot hold 2147483648" in error_of("run", signed, "--input", tmp_path / "x.npy")
+
+
+@pytest.fixture
+def two_inputs(tmp_path):
+    """A model whose inputs share a size; ``c`` belongs to one of them."""
+    graph = "g (float[n, 3] x, float[n, c] y) => (float[n, m] z) { z = Concat<axis = 1>(x, y) }"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}')
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    return tmp_path / "m.onnx"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "open_sizes"),
+    [
+        (["x=4x3"], {"x": [4, 3], "y": [4, 1]}, "'y' has [4, 1]"),
+        (["y=4x5"], {"x": [4, 3], "y": [4, 5]}, ""),
+        (["x=4x3", "y=4x2"], {"x": [4, 3], "y": [4, 2]}, ""),
+        ([], {"x": [1, 3], "y": [1, 1]}, "'x' has [1, 3], 'y' has [1, 1]"),
+    ],
+)
+def test_a_size_with_a_name_is_that_of_all_inputs(run_json, capsys, tmp_path, two_inputs, given, expected, open_sizes):
+    flags = [word for shape in given for word in ("--shape", shape)]
+    result = run_json("convert", two_inputs, tmp_path / "m.mge", *flags)
+    assert result["compared"] == [expected]
+    inputs = run_json("info", two_inputs, *flags)["inputs"]
+    if given:
+        assert {v["name"]: v["shape"] for v in inputs} == expected
+    assert main(["convert", str(two_inputs), str(tmp_path / "n.mge"), *flags]) == 0
+    told = capsys.readouterr().err
+    assert open_sizes in told if open_sizes else "leaves open" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--input-desc", "x:4,3"], {"x": [4, 3], "y": [4, 1]}),
+        (["--input-desc", "x:4,3", "--rng", "y:rand({})"], {"x": [4, 3], "y": [4, 1]}),
+        (["--input-desc", "x:4,3", "--input-desc", "y:4,2"], {"x": [4, 3], "y": [4, 2]}),
+        (["--input", "y=[[1,2],[3,4]]"], {"x": [2, 3], "y": [2, 2]}),
+    ],
+)
+def test_random_inputs_have_the_sizes_of_those_that_are_given(run_json, two_inputs, flags, expected):
+    assert run_json("bench", two_inputs, "--iter", "1", *flags)["inputs"] == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--input-desc", "x:4,3;x:5,3"], "--input-desc names input 'x' twice"),
+        (["--input-desc", "x:4,3", "--input-desc", "x:5,3"], "--input-desc names input 'x' twice"),
+        (["--rng", "x:rand({})", "--rng", "x:randn({})"], "--rng names input 'x' twice"),
+    ],
+)
+def test_an_input_that_is_described_twice_is_an_error(error_of, two_inputs, flags, message):
+    assert message in error_of("run", two_inputs, *flags)

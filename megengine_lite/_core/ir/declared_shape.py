@@ -94,6 +94,43 @@ def with_open_sizes(problem: str, shapes: Iterable[DeclaredShape], given: Mappin
     return f"{problem}; with other sizes of {sizes}, which the model leaves open and which were 1, it may run"
 
 
+def sizes_of_names(shapes: Iterable[DeclaredShape], given: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The sizes that the shapes of some inputs give to the names of dimensions."""
+    sizes: dict[str, int] = {}
+    declared = {d.name: d.dims for d in shapes}
+    for name, shape in given.items():
+        for dim, size in zip(declared.get(name, ()), shape, strict=False):
+            if isinstance(dim, str):
+                sizes.setdefault(dim, size)
+    return sizes
+
+
+def with_same_sizes(
+    shapes: Sequence[DeclaredShape], now: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of all inputs once some are given: what has the same name in others gets the same size there.
+
+    Parameters
+    ----------
+    shapes
+        What the model declares.
+    now
+        The shapes of the inputs that are not given.
+    given
+        Shapes of some inputs. If two disagree on a name the first one counts; :func:`check_shapes` tells.
+    """
+    declared = {d.name: d.dims for d in shapes}
+    sizes = sizes_of_names(shapes, given)
+    found = {name: tuple(shape) for name, shape in now.items()}
+    for name, dims in declared.items():
+        if name in found and dims:
+            found[name] = tuple(
+                sizes.get(dim, size) if isinstance(dim, str) else size
+                for dim, size in zip(dims, found[name], strict=True)
+            )
+    return {**found, **{name: tuple(shape) for name, shape in given.items()}}
+
+
 def check_shapes(shapes: Iterable[DeclaredShape], given: Mapping[str, tuple[int, ...]]) -> None:
     """Compares the shapes of inputs with those that are declared.
 
