@@ -55,7 +55,7 @@ def other_flags(args: Namespace) -> Namespace:
     """The arguments of the other run. Where no other is described, it is one of the same model without optimization.
 
     ``--decrypt`` and ``--key`` of the first run are for the other model, too, unless that is not encrypted, or
-    ``--other`` has its own.
+    ``--other`` has its own. The key is not for another method of ``--other``.
     """
     other = Namespace(**{k: list(v) if isinstance(v, list) else v for k, v in vars(args).items()})
     other.model = args.against or args.model
@@ -76,5 +76,7 @@ def other_flags(args: Namespace) -> Namespace:
     from megengine_lite._core.formats.load import is_plain
 
     if args.decrypt and (other.decrypt or other.key or args.against is None or not is_plain(other.model)):
-        other.decrypt, other.key = other.decrypt or args.decrypt, other.key or args.key
+        other.decrypt = other.decrypt or args.decrypt
+        if other.decrypt == args.decrypt:  # a key belongs to its method
+            other.key = other.key or args.key
     return other

@@ -1,13 +1,14 @@
 """The command verify: what it compares, and what it says of it."""
 
 import json
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import megengine_lite
-from megengine_lite._cli import flags
+from megengine_lite._cli import flags, other_run, verify
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.reports.differences import compare, compare_closely
 from megengine_lite._core.runtime.session import Session
@@ -81,6 +82,26 @@ def test_keys_are_for_those_of_two_models_that_are_encrypted(command, run_json, 
     assert "not encrypted by AES_default" in error_of(
         command, tmp_path / "one", *words, "--input-desc", "data:1,1,8,8", *more
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--decrypt RC4_default", ("RC4_default", None)),
+        ("--decrypt AES_default", ("AES_default", "11")),
+        ("--decrypt RC4_default --key 22", ("RC4_default", "22")),
+        ("--key 22", ("AES_default", "22")),
+        ("--threads 2", ("AES_default", "11")),
+    ],
+)
+def test_a_key_is_not_lent_to_another_method(tmp_path, words, expected):
+    parser = ArgumentParser()
+    verify.add(parser)
+    args = parser.parse_args(["one", "--against", "two", "--decrypt", "AES_default", "--key", "11", f"--other={words}"])
+    (tmp_path / "two").write_bytes(bytes(range(200)))  # it looks encrypted
+    args.module, args.against = verify, str(tmp_path / "two")
+    other = other_run.other_flags(args)
+    assert (other.decrypt, other.key) == expected
 
 
 def test_verify_runs_packages_without_their_own_options_for_the_unoptimized_run(run_json, tmp_path, monkeypatch):
