@@ -22,6 +22,7 @@ from megengine_lite._core.formats.onnx.operators.table import (
     converts,
     find_converter,
 )
+from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyVar
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
@@ -71,8 +72,10 @@ def _rotary(call: Call) -> list[Value | None]:
         rows = b.transposed(to_shape(b, x, 0, 0, -1, width), (0, 2, 1, 3))
     where = begin
     if begin.rank == 1:  # the position of the first row of all sequences
-        places = positions(b, b.dimension(x, 1 if flat else 2))
-        where = b.with_axes(b.elemwise(_M.ADD, places, b.retyped(begin, places.kind)), [0])
+        # Rows of a table are numbers in 32 bits, whatever the type is, and so is their sum in a file of MegEngine's.
+        places = b.retyped(positions(b, b.dimension(x, 1 if flat else 2)), ElementType.INT32)
+        first = Value(b.size(begin.var), ElementType.INT32, 1, INT32, begin.extent)
+        where = b.with_axes(b.elemwise(_M.ADD, places, first), [0])
     names = ("interleaved", "num_heads", "rotary_embedding_dim")
     made = as_standard(call, "RotaryEmbedding", [rows, cos, sin, where], *names, version=23)
     return made if rows is x else [to_shape(b, b.transposed(first_of(made), (0, 2, 1, 3)), 0, 0, b.dimension(x, 2))]
