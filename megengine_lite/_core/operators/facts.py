@@ -55,6 +55,10 @@ class InOriginal(NamedTuple):
         (:meth:`Operator.needed_values`).
     reads_when_run
         It reads all of its inputs as it runs, also those that shapes follow from.
+    leaves_gaps
+        Its results are views of its first input, which may leave out elements or repeat them.
+    keeps_gaps
+        Its result may be a view of its first input with the gaps that this has.
     """
 
     type: str = ""
@@ -65,6 +69,8 @@ class InOriginal(NamedTuple):
     predicts_results: bool = False
     numbers_from: int | None = None
     reads_when_run: bool = False
+    leaves_gaps: bool = False
+    keeps_gaps: bool = False
 
 
 class Use(CodeEnum):

@@ -141,7 +141,9 @@ class Subtensor(_Take):
 
     name = "Subtensor"
     family = Scalars()
-    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True, numbers_from=1)
+    in_original = InOriginal(
+        mentioned_inputs=1, has_workspace=False, predicts_results=True, numbers_from=1, leaves_gaps=True
+    )
     runs_in_float32 = True
     moves_elements = True
     sample_inputs = (IMAGE,)

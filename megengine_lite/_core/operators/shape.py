@@ -79,7 +79,7 @@ class Reshape(Operator):
     param = params.OptionalAxisV1
     value_inputs = (1,)
     in_files = InFiles(revision=1)
-    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True, keeps_gaps=True)
     runs_in_float32 = True
     moves_elements = True
     keeps_order = True
@@ -125,7 +125,7 @@ class Broadcast(Operator):
     name = "Broadcast"
     param = params.Empty
     value_inputs = (1,)
-    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True, leaves_gaps=True)
     repeats_elements = True
     runs_in_float32 = True
     sample_inputs = (IMAGE, [2, 4, 6, 6])
@@ -152,7 +152,7 @@ class Dimshuffle(Operator):
 
     name = "Dimshuffle"
     param = params.Dimshuffle
-    in_original = InOriginal(has_workspace=False, predicts_results=True)
+    in_original = InOriginal(has_workspace=False, predicts_results=True, keeps_gaps=True)
     runs_in_float32 = True
     moves_elements = True
     element_types = "floats, integers, bool, quantized"
@@ -190,7 +190,7 @@ class AxisAddRemove(Operator):
 
     name = "AxisAddRemove"
     param = params.AxisAddRemove
-    in_original = InOriginal(label="axis_add_rm", has_workspace=False, predicts_results=True)
+    in_original = InOriginal(label="axis_add_rm", has_workspace=False, predicts_results=True, keeps_gaps=True)
     runs_in_float32 = True
     moves_elements = True
     keeps_order = True
@@ -265,7 +265,7 @@ class Split(Operator):
 
     name = "Split"
     param = params.Axis
-    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True)
+    in_original = InOriginal(mentioned_inputs=1, has_workspace=False, predicts_results=True, leaves_gaps=True)
     runs_in_float32 = True
     moves_elements = True
     sample_inputs = (ONE, [1])
@@ -350,7 +350,7 @@ class Padding(Operator):
 class PassThrough(Operator):
     """The first input unchanged. In the original these operators also manage memory or devices."""
 
-    in_original = InOriginal(has_workspace=False)
+    in_original = InOriginal(has_workspace=False, keeps_gaps=True)
     sample_inputs = (IMAGE,)
 
     def is_identity(self, node: Node) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from megengine_lite._core.compile.transform.counterparts.integer_ranges import Range
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import BOOL, DType, from_numpy
+from megengine_lite._core.ir.dtype import BOOL, INT32, DType, from_numpy
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, IndexDescMaskItem, ReduceMode
 from megengine_lite._core.ir.quantize import stored_constant
@@ -53,6 +53,8 @@ class Pieces:
         self.takes_sizes = False
         self.whole: dict[AnyVar, Var] = {}
         self._numbers: dict[tuple[Any, ...], Var] = {}
+        self._with_gaps: set[AnyVar] = set()
+        self._repeated: dict[AnyVar, tuple[AnyVar, AnyVar]] = {}
 
     def holds(self, rule: Callable[[Sequence[Range]], bool]) -> bool:
         """Whether a rule holds for the integers of the inputs. For other sizes it may not, which is kept in mind."""
@@ -67,6 +69,13 @@ class Pieces:
     ) -> list[Var]:
         """The outputs of a new node. ``dtype`` is the type that the operator is told to give."""
         variables = list(inputs)
+        if op == "Elemwise" and len(variables) == 2:
+            for x, row in (variables, variables[::-1]):
+                if x in self._repeated and _is_row_of(row, x):
+                    source, shape = self._repeated[x]
+                    once = self.make(op, parameters, [source if v is x else v for v in variables], dtype)
+                    return [self.make("Broadcast", params.Empty(), [once, shape])]
+            variables = self._without_gaps(*variables)
         outputs: list[AnyVar] = [AnyVar(0, "") for _ in range(count)]
         node = AnyNode(op, parameters, variables, outputs, self.name, dtype)
         specs = operator_of(op).infer(node, [known_spec(v) for v in variables])
@@ -77,7 +86,32 @@ class Pieces:
             made.append(Var(0, "", TensorSpec(spec.shape, spec.dtype)))
         node.outputs = made
         self.nodes.append(node)
+        facts = operator_of(op).in_original
+        if facts.leaves_gaps or (facts.keeps_gaps and variables[0] in self._with_gaps):
+            self._with_gaps.update(made)
+        if op == "Broadcast":
+            self._repeated[made[0]] = (variables[0], variables[1])
         return made
+
+    def _without_gaps(self, x: AnyVar, y: AnyVar) -> list[AnyVar]:
+        """The operands of a function of two elements, of which one is copied if the original gives wrong results.
+
+        Where one of them is a row that is repeated for all of the other, it reads the other as if that had no gaps. It
+        repeats results of functions in place of what they read, so what is repeated must be read before that.
+        """
+        rows = _is_row_of(y, x), _is_row_of(x, y)
+        return [
+            self._copied(v) if is_wrong and v in self._with_gaps else v
+            for v, is_wrong in zip((x, y), rows, strict=True)
+        ]
+
+    def _copied(self, x: AnyVar) -> Var:
+        """The elements of a variable in memory of their own: the original leaves out operators that only copy."""
+        dtype = dtype_of(x)
+        if dtype == BOOL:
+            return self.converted(self.elemwise(_M.ABS, self.converted(x, INT32)), BOOL)
+        one = self.number(1, x)
+        return self.at_most(one, one, x)
 
     def make(self, op: str, parameters: Any, inputs: Iterable[AnyVar], dtype: DType | None = None) -> Var:
         """The output of a new node."""
@@ -246,6 +280,12 @@ class Pieces:
     def product(self, x: AnyVar, y: AnyVar) -> Var:
         """The product of two matrices."""
         return self.make("MatrixMul", params.MatrixMul(), [x, y])
+
+
+def _is_row_of(row: AnyVar, x: AnyVar) -> bool:
+    """Whether a variable is repeated along the first axis of another one, and has several elements along the last."""
+    shape, ndim = shape_of(row), len(shape_of(x))
+    return shape[-1] > 1 and len(shape) <= ndim and (len(shape) < ndim or shape[0] == 1)
 
 
 def known_spec(var: AnyVar) -> TensorSpec:
