@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from megengine_lite._api.batches import batches_of, taken_apart
+from megengine_lite._api.batches import Feeds, LastError, batches_of, one_by_one, taken_apart, with_last_error
 from megengine_lite._api.load_options import LoadOptions, to_name
 from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_feeds
 from megengine_lite._api.model_outputs import Outputs
@@ -350,7 +350,8 @@ class Model:
         ShapeError
             An output cannot be taken apart.
         LiteError
-            As a call. The results before come first. Or there is no tqdm for the bar.
+            As a call. The results of the items before come first, also if ``inputs`` itself raises an exception; and
+            those before it in its batch. Or there is no tqdm for the bar.
         """
         size = to_integer(batch_size, "batch_size")
         ahead = 2 * self._options.workers if prefetch is None else to_integer(prefetch, "prefetch")
@@ -369,17 +370,36 @@ class Model:
         return with_bar(results, length_hint(inputs) or None, "running")
 
     def _mapped(self, inputs: Iterator[Any], size: int, ahead: int) -> Generator[Outputs, None, None]:
-        waiting: deque[tuple[RunFuture, list[int] | None]] = deque()
+        waiting: deque[tuple[RunFuture, Feeds, list[int] | None]] = deque()
+        failure: Exception | None = None
         try:
-            for feeds, counts in batches_of((self._feeds_of(x) for x in inputs), size):
-                waiting.append((self.run_async(feeds), counts))
+            for batch in with_last_error(batches_of((self._feeds_of(x) for x in inputs), size)):
+                if isinstance(batch, LastError):
+                    failure = batch.error
+                    break
+                feeds, counts = batch
+                waiting.append((self.run_async(feeds), feeds if counts else {}, counts))
                 if len(waiting) > ahead:
-                    yield from _results_of(*waiting.popleft())
+                    yield from self._results_of(*waiting.popleft())
             while waiting:
-                yield from _results_of(*waiting.popleft())
+                yield from self._results_of(*waiting.popleft())
+            if failure is not None:
+                raise failure
         finally:
-            for future, _ in waiting:
+            for future, _, _ in waiting:
                 future.cancel()
+
+    def _results_of(self, future: RunFuture, feeds: Feeds, counts: list[int] | None) -> Iterator[Outputs]:
+        """The results of a run. If a batch fails, its items run one by one, so that those before the bad one count."""
+        try:
+            outputs = future.result()
+        except LiteError:
+            if counts is None or len(counts) == 1:
+                raise
+            for item in one_by_one(feeds, counts):
+                yield self.run_async(item).result()
+            return
+        yield from taken_apart(outputs, counts)
 
     def _feeds_of(self, item: Any) -> dict[str, np.ndarray]:
         """The arrays of an item, in memory of their own: the next item may come in the memory of this one."""
@@ -550,10 +570,6 @@ class Model:
         from megengine_lite._api.notebooks import facts_table
 
         return facts_table(self._facts())
-
-
-def _results_of(future: RunFuture, counts: list[int] | None) -> Iterator[Outputs]:
-    return taken_apart(future.result(), counts)
 
 
 def _load_again(source: str | bytes, options: dict[str, Any]) -> Model:

@@ -4,22 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from megengine_lite._api.model_outputs import Outputs
+from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
 
+Feeds = dict[str, np.ndarray]
+T = TypeVar("T")
 
-def batches_of(
-    items: Iterable[dict[str, np.ndarray]], size: int
-) -> Iterator[tuple[dict[str, np.ndarray], list[int] | None]]:
-    """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension."""
+
+@record(frozen=True, slots=True)
+class LastError:
+    """What ended an iterator before its time."""
+
+    error: Exception
+
+
+def with_last_error(items: Iterable[T]) -> Iterator[T | LastError]:
+    """The items, and behind them the exception that their iterator has raised, if it has."""
+    iterator = iter(items)
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:
+            yield LastError(error)
+            return
+        yield item
+
+
+def batches_of(items: Iterable[Feeds], size: int) -> Iterator[tuple[Feeds, list[int] | None]]:
+    """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension.
+
+    An exception of ``items`` comes behind the items before it.
+    """
     if size == 1:
         yield from ((item, None) for item in items)
         return
-    group: list[dict[str, np.ndarray]] = []
-    for item in items:
+    group: list[Feeds] = []
+    for item in with_last_error(items):
+        if isinstance(item, LastError):
+            if group:
+                yield _together(group)
+            raise item.error
         if group and (len(group) == size or _form(item) != _form(group[0])):
             yield _together(group)
             group = []
@@ -28,13 +59,19 @@ def batches_of(
         yield _together(group)
 
 
-def _form(item: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+def _form(item: Feeds) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in item.items()}
 
 
-def _together(group: list[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], list[int]]:
+def _together(group: list[Feeds]) -> tuple[Feeds, list[int]]:
     counts = [next(iter(item.values())).shape[0] for item in group]
     return {name: np.concatenate([item[name] for item in group]) for name in group[0]}, counts
+
+
+def one_by_one(feeds: Feeds, counts: list[int]) -> Iterator[Feeds]:
+    """The items of a batch."""
+    for begin, end in pairwise([0, *accumulate(counts)]):
+        yield {name: array[begin:end] for name, array in feeds.items()}
 
 
 def check_rows(outputs: Outputs, rows: int) -> None:
@@ -53,6 +90,5 @@ def taken_apart(outputs: Outputs, counts: list[int] | None) -> Iterator[Outputs]
         yield outputs
         return
     check_rows(outputs, sum(counts))
-    ends = [0, *accumulate(counts)]
-    for begin, end in pairwise(ends):
+    for begin, end in pairwise([0, *accumulate(counts)]):
         yield Outputs({name: array[begin:end] for name, array in outputs.items()})

@@ -17,6 +17,7 @@ import megengine_lite
 from megengine_lite import LiteLayout, LiteTensor
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite.errors import (
+    LiteError,
     ShapeError,
 )
 
@@ -159,6 +160,31 @@ def test_map_says_when_an_output_is_not_a_batch():
         ShapeError, match=r"output 'z' has the shape \[\] for a batch of 2, so it cannot be taken apart"
     ):
         list(model.map([[[1, 2]], [[3, 4]]], batch_size=2))
+
+
+@pytest.mark.parametrize(("batch_size", "prefetch"), [(1, 1), (1, None), (1, 100), (2, 1), (3, None), (100, 1)])
+@pytest.mark.parametrize("kind", ["value", "run", "shape", "iterable"])
+@pytest.mark.parametrize("place", [0, 1, 4, 5])
+def test_map_gives_the_results_before_a_bad_item(batch_size, prefetch, kind, place):
+    text = "(float[N,2] x, int64[N,1] k) => (float[N,1] y) { y = GatherElements<axis = 1>(x, k) }"
+    model = megengine_lite.load(bytes_of_text(text))
+
+    def items():
+        for number in range(7):
+            x, k = np.full((1, 2), number, np.float32), np.zeros((1, 1), np.int32)
+            if number == place:
+                if kind == "iterable":
+                    raise OSError("no such file")
+                x, k = {"value": (x, "bad"), "run": (x, k + 9), "shape": (x, np.zeros((1, 2, 2), np.int32))}[kind]
+            yield {"x": x, "k": k}
+
+    found = []
+    with pytest.raises(OSError if kind == "iterable" else LiteError):
+        for outputs in model.map(items(), batch_size=batch_size, prefetch=prefetch):
+            assert outputs["y"].shape == (1, 1)
+            found.append(int(outputs["y"].item()))
+    assert found == list(range(place))
+    assert int(model(x=np.ones((1, 2), np.float32), k=np.zeros((1, 1), np.int32))["y"].item()) == 1
 
 
 def test_map_reads_only_a_bit_ahead(model):
