@@ -78,7 +78,8 @@ def register_operator(
         A decorator for the kernel, which it gives back unchanged. ``kernel(op, inputs)`` gets numpy arrays in the
         memory of the network: they are read-only and must not be kept after the call. It gives an array, or a sequence
         of arrays, with the shapes and types that ``infer`` has promised. It must depend on its arguments only: with
-        constant inputs it is run once.
+        constant inputs it is run once. The numbers of bfloat16 come as float32, and results that ``infer`` promises
+        with ``TensorInfo(..., bfloat16=True)`` are given as float32, or as arrays of the package ml_dtypes.
 
     Raises
     ------

@@ -187,3 +187,59 @@ def test_convert_lists_them(passes_on, error_of, tmp_path):
         message = error_of("convert", path, tmp_path / "model.mge")
         assert "d.O 'z' (it is an operator in Python, whose attributes files cannot hold)" in message
         assert message.count("\n") == 1 and not (tmp_path / "model.mge").exists()
+
+
+PROMISES = {
+    "as the input": lambda i: i,
+    "by a flag": lambda i: TensorInfo(i.shape, np.dtype(np.float32), bfloat16=True),
+    "by the type of ml_dtypes": lambda i: TensorInfo(i.shape, np.dtype(pytest.importorskip("ml_dtypes").bfloat16)),
+}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("result", ["float32", "bfloat16"])
+def test_numbers_of_bfloat16_are_float32(promise, result):
+    """Numpy has no such type. Of results the nearest bfloat16 counts, halves to even ones."""
+    if result == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    seen = []
+
+    @register_operator("d.O", infer=lambda op, inputs: PROMISES[promise](inputs[0]))
+    def compute(op, inputs):
+        seen.append((inputs[0].dtype, inputs[0].flags.writeable, inputs[0].tolist()))
+        return (inputs[0] * np.float32(1.01)).astype(result)
+
+    kind = TensorProto.BFLOAT16
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=kind),
+        helper.make_node("O", ["a"], ["b"], domain="d"),
+        helper.make_node("Neg", ["b"], ["c"]),
+        helper.make_node("Cast", ["c"], ["y"], to=F),
+    ]
+    opsets = [helper.make_opsetid("d", 1)]
+    try:
+        network = load(make(nodes, [("x", F, ["n"])], [("y", F, ["n"])], opsets=opsets))
+        x = np.float32([1, -2.5, 0.1, 1e30, np.inf])
+        rounded = bfloat16(x)
+        (found,) = run(network, x=x)
+    finally:
+        unregister_operator("d.O")
+    assert seen == [(np.float32, False, rounded.tolist())]
+    np.testing.assert_array_equal(found, -bfloat16(rounded * np.float32(1.01)))
+
+
+def bfloat16(x):
+    """The nearest numbers with the upper half of the bits of float32."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("info", [{"dtype": np.dtype(np.uint16)}, {"dtype": np.dtype(np.float32), "scale": 0.5}])
+def test_bfloat16_is_promised_with_float32(info):
+    promised = TensorInfo((2,), bfloat16=True, **info)
+    register_operator("d.O", infer=lambda op, inputs: promised)(lambda op, inputs: inputs)
+    try:
+        with pytest.raises(LiteError, match="there are no tensors like that"):
+            load(of_call(["x"]))
+    finally:
+        unregister_operator("d.O")

@@ -18,6 +18,7 @@ from megengine_lite._core.ir.dtype import FLOAT64, INT64, UINT32, UINT64, DType,
 from megengine_lite._core.ir.graph import AnyNode, DynamicSpec, Spec, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxAttributes
 from megengine_lite._core.ir.params import Param
+from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import DynamicOperator, fail, label, register
 from megengine_lite._core.operators.facts import InFiles
 from megengine_lite._core.operators.names import canonical_name
@@ -45,6 +46,9 @@ _QUANTIZED = {
     (np.dtype(np.uint8), True): _C.QUANTIZED8_ASYMM,
 }
 _ONLY_IN_ONNX = {dtype.storage: dtype for dtype in (INT64, UINT32, UINT64, FLOAT64)}
+_BFLOAT16 = DType(_C.BFLOAT16)
+_OF_ML_DTYPES = "bfloat16"
+"""What the package ml_dtypes calls its type of bfloat16."""
 _PAYLOAD_OF_CUSTOM_NODE = 3
 MOST_OUTPUTS = 4096
 
@@ -63,12 +67,16 @@ class TensorInfo:
         Of quantized tensors: the real value is ``(q - zero_point) * scale``. None for all others.
     zero_point
         Of quantized tensors in uint8; None for all others.
+    bfloat16
+        The tensor is bfloat16 in the model, which numpy does not have: kernels get and give its numbers as float32,
+        and ``dtype`` is that. Results are rounded.
     """
 
     shape: tuple[int, ...] | None
     dtype: np.dtype
     scale: float | None = None
     zero_point: int | None = None
+    bfloat16: bool = False
 
 
 @record(frozen=True, slots=True)
@@ -135,8 +143,8 @@ class UserOperator:
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         inputs = []
-        for array in ins:
-            view = array.view()
+        for array, given in zip(ins, in_specs, strict=True):
+            view = to_float32(array, given.dtype) if given.dtype == _BFLOAT16 else array.view()
             view.flags.writeable = False
             inputs.append(view)
         made = self._call(self.compute_function, "the kernel", self._info(node), _all_inputs(node, inputs))
@@ -144,14 +152,19 @@ class UserOperator:
         arrays = [self._call(np.asarray, "the kernel", a) for a in several]
         if len(arrays) != len(out_specs):
             raise fail(node, f"the kernel of {self.type_name!r} gave {len(arrays)} outputs, expected {len(out_specs)}")
-        for array, spec in zip(arrays, out_specs, strict=True):
+        for k, (array, spec) in enumerate(zip(arrays, out_specs, strict=True)):
             shape = spec.shape if isinstance(spec, TensorSpec) else None
-            if array.dtype != spec.dtype.storage or shape not in (None, array.shape):
+            dtype = np.dtype(np.float32) if spec.dtype == _BFLOAT16 else spec.dtype.storage
+            if spec.dtype == _BFLOAT16 and array.dtype.name == _OF_ML_DTYPES:
+                array = array.astype(dtype)
+            if array.dtype != dtype or shape not in (None, array.shape):
                 raise fail(
                     node,
                     f"the kernel of {self.type_name!r} gave {array.dtype} {array.shape}, "
-                    f"its infer promised {spec.dtype.storage} {shape}",
+                    f"its infer promised {dtype} {shape}",
                 )
+            if spec.dtype == _BFLOAT16:
+                arrays[k] = from_float32(array, _BFLOAT16)
         return arrays
 
     def _several(self, node: AnyNode, what: str, made: Any, one: Any, expected: str) -> list[Any]:
@@ -212,6 +225,8 @@ def _fields(params: Any) -> dict[str, Any]:
 
 def _tensor_info(spec: TensorSpec) -> TensorInfo:
     dtype = spec.dtype
+    if dtype == _BFLOAT16:
+        return TensorInfo(spec.shape, np.dtype(np.float32), bfloat16=True)
     if not dtype.is_quantized:
         return TensorInfo(spec.shape, dtype.storage)
     return TensorInfo(spec.shape, dtype.storage, dtype.scale, dtype.zero_point if "ASYMM" in dtype.code.name else None)
@@ -228,7 +243,11 @@ def _to_shape(node: AnyNode, shape: Any) -> tuple[int, ...]:
 
 def _tensor_spec(info: TensorInfo, shape: tuple[int, ...] | None, of_onnx: bool) -> Spec:
     storage = np.dtype(info.dtype)
-    if info.scale is None:
+    if storage.name == _OF_ML_DTYPES or info.bfloat16:
+        if info.scale is not None or (storage.name != _OF_ML_DTYPES and storage != np.float32):
+            raise ValueError("the numbers of bfloat16 are float32")
+        dtype = _BFLOAT16
+    elif info.scale is None:
         dtype = _ONLY_IN_ONNX[storage] if of_onnx and storage in _ONLY_IN_ONNX else from_numpy(storage)
     else:
         scale = float(np.float32(info.scale))

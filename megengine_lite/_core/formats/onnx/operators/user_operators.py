@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from megengine_lite._core.formats.onnx.graph_values import Value, numbers_of
-from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType
+from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted
 from megengine_lite._core.formats.onnx.tensors import DTYPES, KINDS
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
@@ -36,7 +36,8 @@ def convert_user_operator(call: Call, operator: UserOperator) -> list[Value | No
     made = operator.infer(AnyNode(op, params, variables, [AnyVar(0)] * count, b.label), specs)
     values: list[Value | None] = []
     for var, spec in zip(b.nodes_of(op, params, variables, count), made, strict=True):
-        kind = KINDS.get(spec.dtype.storage)
+        is_bfloat16 = spec.dtype == DTYPES[ElementType.BFLOAT16]  # of which the elements are stored as uint16
+        kind = ElementType.BFLOAT16 if is_bfloat16 else KINDS.get(spec.dtype.storage)
         if not isinstance(spec, TensorSpec) or kind is None:
             raise NotConverted("infer must give the shapes of outputs, and types that ONNX has")
         values.append(b.carried(var, kind, len(spec.shape), spec.dtype))
