@@ -98,6 +98,7 @@ MODELS = {
     "powers": [node("Pow", "x three", "y")],
     "the place of the largest": [node("ArgMax", "x", "a", axis=1), node("Cast", "a", "y", to=I32)],
     "the place of the smallest": [node("ArgMin", "x", "a", axis=0), node("Cast", "a", "y", to=I32)],
+    "products of the largest": [helper.make_node("TopK", ["x", "two"], ["a", "p"]), node("Mul", "a three", "y")],
     "the last place": [node("ArgMax", "x", "a", axis=1, select_last_index=1), node("Cast", "a", "y", to=I32)],
 }
 
@@ -108,7 +109,7 @@ def test_integers_beyond_float32_are_exact_in_the_original(name):
     z[np.isin(z, (0, -1))] = 2**31 - 1  # quotients by these are not defined
     x[0], x[1:, 0] = 3, 3
     x[0, :3], x[3:5, 0] = [2**24, 2**24 + 1, 2**24 + 1], [-(2**24), -(2**24) - 1]
-    constants = {"three": np.int32(3), "seven": np.int32(7)}
+    constants = {"three": np.int32(3), "seven": np.int32(7), "two": np.array([2])}
     read = {i for n in MODELS[name] for i in n.input}
     inputs = [(k, I32, list(v.shape)) for k, v in (("x", x), ("z", z)) if k in read]
     model = make(MODELS[name], inputs, [("y", I32, None)], {k: v for k, v in constants.items() if k in read}, opset=18)

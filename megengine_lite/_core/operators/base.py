@@ -55,9 +55,9 @@ class Operator:
     moves_elements
         Its outputs are elements of the first input in another order or shape, nothing else.
     elements_of
-        The inputs whose elements its outputs consist of; None if it computes.
+        The inputs whose elements its outputs consist of, but for positions; None if it computes.
     gives_positions
-        Its integers are positions in the first input.
+        The numbers of its results that are positions in the first input.
     of_shapes
         Its results follow from the shapes of its inputs and from numbers that are known before the data.
     keeps_order
@@ -85,7 +85,7 @@ class Operator:
     runs_in_float32: ClassVar[bool] = False
     moves_elements: ClassVar[bool] = False
     elements_of: ClassVar[slice | None] = None
-    gives_positions: ClassVar[bool] = False
+    gives_positions: ClassVar[tuple[int, ...]] = ()
     of_shapes: ClassVar[bool] = False
     keeps_order: ClassVar[bool] = False
     repeats_elements: ClassVar[bool] = False

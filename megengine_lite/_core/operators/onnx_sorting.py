@@ -77,7 +77,8 @@ class SortedTopK(Operator):
     """The k largest or smallest elements along an axis, sorted, and their positions as int32; inputs data, k."""
 
     name = "SortedTopK"
-    gives_positions = True
+    gives_positions = (1,)
+    elements_of = slice(1)
     in_files = None
     n_outputs = 2
     value_inputs = (1,)

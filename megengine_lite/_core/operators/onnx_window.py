@@ -79,6 +79,7 @@ class OnnxPooling(ProductOperator):
 
     name = "OnnxPooling"
     in_files = None
+    gives_positions = (1,)
     element_types = "floats, integers"
     runs_in_float32 = True
 

@@ -162,7 +162,7 @@ class _ArgReduce(Operator):
     """Position of the smallest or largest element along an axis, which stays with length 1; NaN beats all."""
 
     param = params.Axis
-    gives_positions = True
+    gives_positions = (0,)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

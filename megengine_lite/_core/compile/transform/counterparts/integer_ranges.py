@@ -71,9 +71,11 @@ class IntegerRanges:
 
     def _computed(self, node: AnyNode, var: AnyVar) -> Range | None:
         inputs = node.inputs
-        if any(v.spec is None or v.spec.dtype.storage.kind not in "iub" for v in inputs):
-            return self._of_positions(node)
         p, operator = node.params, operator_of(node.op)
+        if any(var is node.outputs[k] for k in operator.gives_positions if k < len(node.outputs)):
+            return self._of_positions(node)
+        if any(v.spec is None or v.spec.dtype.storage.kind not in "iub" for v in inputs):
+            return None
         if isinstance(p, params.Elemwise | OnnxElemwise):
             function = (_FUNCTIONS if isinstance(p, params.Elemwise) else _OF_ONNX).get(p.mode)
             return None if function is None else function(*map(self.of, inputs))
@@ -83,7 +85,7 @@ class IntegerRanges:
             return _union([self.of(v) for v in inputs[operator.elements_of]])
         if isinstance(p, OnnxReduce):
             return self._reduced(node, var)
-        return self._of_positions(node)
+        return None
 
     def _reduced(self, node: AnyNode, var: AnyVar) -> Range | None:
         low, high = self.of(node.inputs[0])
@@ -97,9 +99,9 @@ class IntegerRanges:
         return min(min(low * n, low if n else 0) for n in counts), max(max(high * n, high if n else 0) for n in counts)
 
     def _of_positions(self, node: AnyNode) -> Range | None:
-        """The range of positions in the first input, of operators that give such."""
+        """The range of positions in the first input."""
         data = node.inputs[0].spec if node.inputs else None
-        if not operator_of(node.op).gives_positions or not isinstance(data, TensorSpec):
+        if not isinstance(data, TensorSpec):
             return None
         return 0, _MOST_ELEMENTS - 1 if self._any_size else max(math.prod(data.shape) - 1, 0)
 
