@@ -14,6 +14,7 @@ it is, if files have it. The functions are in modules by kinds of operators:
 ``shapes``         padding, repeating, joining, slicing
 ``indexing``       gathering, scattering, sorting
 ``images``         pooling and resampling, axis by axis
+``regions``        parts of images, resampled
 ``normalization``  in four dimensions, as the original asks for
 ``products``       Einstein's sums, Fourier transforms
 ``quantization``   quantized numbers as the real numbers that they stand for
@@ -29,6 +30,7 @@ from megengine_lite._core.compile.transform.counterparts import products as prod
 from megengine_lite._core.compile.transform.counterparts import quantization as quantization
 from megengine_lite._core.compile.transform.counterparts import recurrent as recurrent
 from megengine_lite._core.compile.transform.counterparts import reductions as reductions
+from megengine_lite._core.compile.transform.counterparts import regions as regions
 from megengine_lite._core.compile.transform.counterparts import shapes as shapes
 from megengine_lite._core.compile.transform.counterparts.table import find as find
 from megengine_lite._core.compile.transform.counterparts.table import is_for_any_size as is_for_any_size

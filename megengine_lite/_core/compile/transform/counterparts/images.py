@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +18,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Node, Var
 from megengine_lite._core.ir.onnx_image_params import OnnxPooling as Parameters
-from megengine_lite._core.ir.params import ElemwiseMode, IndexDescMaskItem, PoolingMode
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, IndexDescMaskItem, PoolingMode
 from megengine_lite._core.operators.onnx_resize import OnnxResize
 from megengine_lite._core.operators.onnx_window import Col2Im, OnnxPooling
 
@@ -26,14 +28,15 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 @written("OnnxPooling", any_size=True)
-def _pooling(w: Pieces, node: Node) -> Var:
+def _pooling(w: Pieces, node: Node) -> Var | Sequence[Var]:
     p, x = node.params, node.inputs[0]
-    if p.positions:
-        raise NotWritten("the original gives no positions of maxima")
     dtype = dtype_of(x)
     # Maxima of int32 stay whole; all else is computed in float32, which has bytes exactly.
     carried = w.converted(x, INT32 if dtype == INT32 and p.mode == "max" else FLOAT32)
     axes = OnnxPooling.pooled_axes(node)
+    if p.positions:
+        best, places = _maxima_with_places(w, p, carried, axes)
+        return [w.converted(best, dtype), places]
     if p.mode == "norm":
         powers = w.elemwise(_M.POW, w.elemwise(_M.ABS, carried), w.number(p.order, carried))
         return w.converted(w.elemwise(_M.POW, _sums(w, p, powers, axes), w.number(1 / p.order, carried)), dtype)
@@ -79,6 +82,34 @@ def _maxima(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -
     if _is_plain(wide, axes):
         return _pooled(w, wide, axes, PoolingMode.MAX)
     return _by_taps(w, wide, axes, lambda a, b: w.elemwise(_M.MAX, a, b))
+
+
+def _maxima_with_places(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> tuple[Var, Var]:
+    """Maxima, and the place in flat data of the first element of each window that is one."""
+    w.takes_sizes = True
+    if math.prod(p.window) > _MOST_TAPS:
+        raise NotWritten(
+            f"positions in windows of {math.prod(p.window)} elements are not written, up to {_MOST_TAPS} are"
+        )
+    wide = _grown(w, p, x, axes, -math.inf if x.dtype == FLOAT32 else float(np.iinfo(np.int32).min))
+    space = [d for d, *_ in axes]
+    numbers: np.ndarray = np.arange(math.prod(space), dtype=np.int32)
+    numbers = numbers.reshape(space[::-1]).T if p.column_major else numbers.reshape(space)
+    taps, places = [], []
+    for window in itertools.product(*map(range, p.window)):
+        tap, at = wide, []
+        for axis, (k, (d, out, _, stride, step, front, _)) in enumerate(zip(window, axes, strict=True)):
+            tap = w.part(tap, axis + 2, k * step, k * step + (out - 1) * stride + 1, stride)
+            at.append(np.clip(np.arange(out) * stride + k * step - front, 0, d - 1))  # padding is no maximum
+        taps.append(tap)
+        places.append(w.constant(np.ascontiguousarray(numbers[np.ix_(*at)])[None, None]))
+    best = functools.reduce(lambda a, b: w.elemwise(_M.MAX, a, b), taps)
+    found: Var = places[-1]
+    for tap, place in zip(taps[-2::-1], places[-2::-1], strict=True):
+        here = w.converted(w.compare(ElemwiseMultiTypeMode.EQ, tap, best), INT32)
+        found = w.choice(here, place, found)
+    planes = np.arange(math.prod(x.shape[:2]), dtype=np.int32) * np.int32(math.prod(space))
+    return best, w.add(found, w.constant(planes.reshape(*x.shape[:2], *[1] * len(space))))
 
 
 def _grown(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]], value: float) -> Var:

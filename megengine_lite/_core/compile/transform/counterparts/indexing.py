@@ -13,9 +13,23 @@ from megengine_lite._core.compile.transform.counterparts.table import NotWritten
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
-from megengine_lite._core.ir.params import IndexDescMaskItem, TopKMode
+from megengine_lite._core.ir.params import (
+    ElemwiseMode,
+    ElemwiseMultiTypeMode,
+    IndexDescMaskItem,
+    ReduceMode,
+    TopKMode,
+)
 from megengine_lite._core.operators.base import normalize_axis
 
+_COMBINED = {
+    "mul": (ElemwiseMode.MUL, ReduceMode.PRODUCT, 1.0),
+    "max": (ElemwiseMode.MAX, ReduceMode.MAX, -math.inf),
+    "min": (ElemwiseMode.MIN, ReduceMode.MIN, math.inf),
+}
+"""The function of two elements, that of several, and the number that changes nothing."""
+_MOST_TURNS = 64
+_MOST_COMPARED = 1 << 22
 _ONE_AXIS = params.IndexDescMaskDump(items=(IndexDescMaskItem(0, False, False, False, True),))
 
 
@@ -54,7 +68,15 @@ def _along_axis(w: Pieces, index: AnyVar, data: Sequence[int], axis: int) -> Var
         else w.constant(np.arange(n, dtype=np.int32).reshape([-1 if j == k else 1 for j in range(len(shape))]))
         for k, n in enumerate(shape)
     ]
-    return w.reshaped(w.expanded(_flat(w, others, data), shape), (math.prod(shape),))
+    return _as_vector(w, _flat(w, others, data), shape)
+
+
+def _as_vector(w: Pieces, places: Var, shape: Sequence[int]) -> Var:
+    """Places that are repeated to a shape, one behind the other."""
+    numbers = numbers_of(places)
+    if numbers is not None:
+        return w.constant(np.broadcast_to(numbers, shape).reshape(-1))
+    return w.reshaped(w.expanded(places, shape), (math.prod(shape),))
 
 
 @written("GatherElements")
@@ -76,11 +98,9 @@ def _tuples(w: Pieces, index: AnyVar, data: Sequence[int], batch: int = 0) -> Va
     parts = []
     for k in range(shape[-1]):
         numbers = numbers_of(index)
-        one = w.part(index, last, k, k + 1) if numbers is None else w.constant(numbers[..., k : k + 1])
+        one = w.part(index, last, k, k + 1) if numbers is None else w.constant(numbers[..., k])
         parts.append(from_front(w, w.reshaped(one, shape[:-1] or (1,)), data[batch + k]))
-    count = math.prod(shape[:-1])
-    places = _flat(w, [*lead, *parts], data[: batch + shape[-1]])
-    return w.reshaped(w.expanded(places, shape[:-1] or (1,)), (count,))
+    return _as_vector(w, _flat(w, [*lead, *parts], data[: batch + shape[-1]]), shape[:-1] or (1,))
 
 
 @written("GatherND")
@@ -94,15 +114,63 @@ def _gather_nd(w: Pieces, node: AnyNode) -> Var:
 
 
 def _changed(w: Pieces, node: AnyNode, data: Var, places: Var, updates: Var) -> Var:
-    """Data of which some parts are replaced, or get something added."""
-    reduction = node.params.reduction
-    if reduction not in ("none", "add"):
-        raise NotWritten(f"elements are replaced or added, not combined by {reduction!r}")
-    op = "IndexingSetMultiAxisVec" if reduction == "none" else "IndexingIncrMultiAxisVec"
-    dtype = data.dtype
+    """Data of which some parts are replaced, or combined with others."""
+    reduction, dtype = node.params.reduction, data.dtype
     carrier = FLOAT32 if dtype.is_float else INT32
-    changed = w.make(op, _ONE_AXIS, [w.converted(data, carrier), w.converted(updates, carrier), places])
+    x, new = w.converted(data, carrier), w.converted(updates, carrier)
+    if reduction in _COMBINED:
+        known = numbers_of(places)
+        if known is None:
+            changed = _all_at_once(w, reduction, x, places, new)
+        else:
+            changed = _by_turns(w, reduction, x, known, new)
+    else:
+        op = "IndexingSetMultiAxisVec" if reduction == "none" else "IndexingIncrMultiAxisVec"
+        changed = w.make(op, _ONE_AXIS, [x, new, places])
     return w.converted(changed, dtype)
+
+
+def _combine(w: Pieces, reduction: str, x: Var, y: Var) -> Var:
+    if reduction == "mul" and x.dtype == INT32:
+        return w.integer_product(x, y)
+    return w.elemwise(_COMBINED[reduction][0], x, y)
+
+
+def _by_turns(w: Pieces, reduction: str, data: Var, places: np.ndarray, updates: Var) -> Var:
+    """Known places: each is changed once in a turn, as often as it occurs."""
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    turns = np.empty(len(places), np.int64)
+    turns[order] = np.arange(len(places)) - np.searchsorted(ordered, ordered)
+    if len(places) and turns.max() >= _MOST_TURNS:
+        raise NotWritten(f"a place occurs more than {_MOST_TURNS} times")
+    for turn in range(int(turns.max(initial=-1)) + 1):
+        chosen = np.flatnonzero(turns == turn).astype(np.int32)
+        index = w.constant(places[chosen].astype(np.int32))
+        new = updates if len(chosen) == len(places) else w.taken(updates, 0, w.constant(chosen))
+        combined = _combine(w, reduction, w.taken(data, 0, index), new)
+        data = w.make("IndexingSetMultiAxisVec", _ONE_AXIS, [data, combined, index])
+    return data
+
+
+def _all_at_once(w: Pieces, reduction: str, data: Var, places: Var, updates: Var) -> Var:
+    """Computed places: each part of the data is compared with all of them, and combined with what belongs to it."""
+    shape, count = data.shape, places.shape[0]
+    parts, size = shape[0], math.prod(shape[1:])
+    if parts * count * size > _MOST_COMPARED:
+        raise NotWritten(f"{count} computed places among {parts} are too many")
+    _, mode, neutral = _COMBINED[reduction]
+    if data.dtype == INT32:
+        if reduction == "mul":
+            raise NotWritten("products of integers are written for known places only")
+        limits = np.iinfo(np.int32)
+        neutral = limits.min if reduction == "max" else limits.max
+    x, new = w.reshaped(data, (parts, size)), w.reshaped(updates, (1, count, size))
+    rows = w.constant(np.arange(parts, dtype=np.int32).reshape(-1, 1, 1))
+    hits = w.converted(w.compare(ElemwiseMultiTypeMode.EQ, rows, w.reshaped(places, (1, count, 1))), data.dtype)
+    others = w.reduced(mode, w.choice(hits, new, w.number(neutral, new)), [1])
+    some = w.reshaped(w.reduced(ReduceMode.MAX, hits, [1]), (parts, 1))
+    return w.reshaped(w.choice(some, _combine(w, reduction, x, w.reshaped(others, (parts, size))), x), shape)
 
 
 @written("ScatterElements")
@@ -124,6 +192,29 @@ def _scatter_nd(w: Pieces, node: AnyNode) -> Var:
     places = _tuples(w, index, shape)
     parts = w.reshaped(x, (math.prod(shape[:depth]), size))
     return w.reshaped(_changed(w, node, parts, places, w.reshaped(updates, (places.shape[0], size))), shape)
+
+
+@written("TensorScatter")
+def _tensor_scatter(w: Pieces, node: AnyNode) -> Var:
+    """Rows and their elements are two indexes, so that an update that does not fit is an error."""
+    p, (cache, update, *begins) = node.params, node.inputs
+    shape, dtype = shape_of(cache), dtype_of(cache)
+    axis = normalize_axis(node, p.axis, len(shape))
+    lead, length, rest = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    count, carrier = shape_of(update)[axis], FLOAT32 if dtype.is_float else INT32
+    rows = np.repeat(np.arange(lead, dtype=np.int32), count)
+    steps = w.constant(np.arange(count, dtype=np.int32).reshape(1, 1, -1))
+    places: Var = steps
+    if begins:
+        places = w.add(w.reshaped(w.converted(begins[0], INT32), (shape[0], 1, 1)), steps)
+    if p.circular:
+        places = w.elemwise(ElemwiseMode.MOD, places, w.number(length, places))
+    index = _as_vector(w, places, (shape[0], lead // shape[0], count))
+    items = tuple(IndexDescMaskItem(a, False, False, False, True) for a in (0, 1))
+    data, new = w.converted(cache, carrier), w.converted(update, carrier)
+    inputs = [w.reshaped(data, (lead, length, rest)), w.reshaped(new, (lead * count, rest)), w.constant(rows), index]
+    found = w.make("IndexingSetMultiAxisVec", params.IndexDescMaskDump(items=items), inputs)
+    return w.converted(w.reshaped(found, shape), dtype)
 
 
 @written("MaxUnpool")

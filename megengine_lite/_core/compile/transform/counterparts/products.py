@@ -19,6 +19,8 @@ from megengine_lite._core.operators.onnx_signal import FourierTransform, ShortTi
 
 _MOST_PRODUCTS = 1 << 24
 """Products of integers that are there at the same time."""
+_MOST_ROWS = 4
+"""Of a matrix whose determinant is written; of more rows this would take too many steps."""
 _MOST_FACTORS = 1 << 22
 """Numbers of a matrix that stands for a Fourier transform."""
 
@@ -102,6 +104,30 @@ def _pair(w: Pieces, first: tuple[str, Var], second: tuple[str, Var], wanted: se
 
 def _ordered(w: Pieces, letters: str, x: Var, order: Sequence[str]) -> Var:
     return w.transposed(x, [letters.index(c) for c in order]) if len(order) > 1 else x
+
+
+@written("Det")
+def _determinant(w: Pieces, node: AnyNode) -> Var:
+    """By the elements of the first row and the determinants of what is left without their columns."""
+    x, (out,) = node.inputs[0], node.outputs
+    shape, dtype = shape_of(x), dtype_of(x)
+    size = shape[-1]
+    if not 0 < size <= _MOST_ROWS:
+        raise NotWritten(f"determinants of matrices of {size} rows are not written, of 1 to {_MOST_ROWS} are")
+    flat = w.reshaped(w.converted(x, FLOAT32), (math.prod(shape[:-2]), size * size))
+
+    def determinant(row: int, columns: Sequence[int]) -> Var:
+        first = [w.part(flat, 1, row * size + k, row * size + k + 1) for k in columns]
+        if len(columns) == 1:
+            return first[0]
+        total: Var | None = None
+        for k, element in enumerate(first):
+            term = w.multiply(element, determinant(row + 1, [*columns[:k], *columns[k + 1 :]]))
+            total = term if total is None else (w.subtract if k % 2 else w.add)(total, term)
+        assert total is not None
+        return total
+
+    return w.converted(w.reshaped(determinant(0, range(size)), shape_of(out)), dtype)
 
 
 # ---- Fourier transforms ---------------------------------------------------------------------------------------------
