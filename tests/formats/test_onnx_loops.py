@@ -437,3 +437,86 @@ def test_a_stage_gets_so_many_nodes_of_loops_and_not_more(most_nodes, monkeypatc
             wanted = -np.cumsum(wanted, 0)
         np.testing.assert_allclose(run(network, s0=np.zeros(4, np.float32), x=X)[0], wanted, rtol=1e-6)
         assert has_one_plan(network) == (has_one and most_nodes > 0)
+
+
+SHAPES_FROM = {
+    "constants": [],
+    "data": [node("Shape", "x", "s0")],
+    "scan": [],
+}
+
+
+@pytest.mark.parametrize("rounds", [0, 3])
+@pytest.mark.parametrize("name", SHAPES_FROM)
+def test_a_loop_may_give_a_shape(name, rounds):
+    """How many numbers it has follows from the first one, which every round leaves as long as it is."""
+    step = [node("Add", "s step", "next"), node("Identity", "go", "goes")]
+    states = [("k", I64, []), ("go", BOOL, []), ("s", I64, None)]
+    inner = graph(step, states, [("goes", BOOL, []), ("next", I64, None)], step=np.array([1, 0]))
+    loop = node("Loop", "rounds  s0", "s", body=inner)
+    if name == "scan":
+        inner = graph(
+            [node("Add", "s step", "next")],
+            [("s", I64, None), ("part", I64, None)],
+            [("next", I64, None)],
+            step=np.array([1, 0]),
+        )
+        loop = node("Scan", "s0 parts", "s", body=inner, num_scan_inputs=1)
+    nodes = [
+        *SHAPES_FROM[name],
+        loop,
+        node("Expand", "one s", "e"),
+        node("ReduceSum", "e", "n"),
+        node("Mul", "x n", "y"),
+    ]
+    constants = {
+        "one": np.float32([[1]]),
+        "rounds": np.array(rounds),
+        "s0": np.array([1, 4]),
+        "parts": np.zeros((rounds, 2), np.int64),
+    }
+    read = {i for n in nodes for i in n.input}
+    used = {k: v for k, v in constants.items() if k in read and not (k == "s0" and name == "data")}
+    network = load(make(nodes, [("x", F, ["n", 4])], [("y", F, None)], used))
+    for x in (X, X[:2]):
+        begin = len(x) if name == "data" else 1
+        (y,) = run(network, x=x)
+        np.testing.assert_allclose(y, x[None].reshape(y.shape) * 4 * (begin + rounds), rtol=1e-6)
+
+
+def test_a_state_that_grows_has_no_known_length():
+    inner = graph(
+        [node("Concat", "s k1", "next", axis=0), node("Identity", "go", "goes")],
+        [("k", I64, []), ("go", BOOL, []), ("s", I64, None)],
+        [("goes", BOOL, []), ("next", I64, None)],
+        k1=np.array([4]),
+    )
+    nodes = [node("Loop", "two  s0", "s", body=inner), node("Cast", "s", "f", to=F), node("ReduceSum", "f", "y")]
+    constants = {"two": np.array(2), "s0": np.array([3])}
+    assert (
+        run(load(make(nodes, [("x", F, [1])], [("y", F, None)], constants)), x=np.zeros(1, np.float32))[0].item() == 11
+    )
+    nodes[1:] = [node("Expand", "one s", "e"), node("ReduceSum", "e", "y")]
+    with pytest.raises(UnsupportedOperatorError, match="the number of dimensions of its result is not known"):
+        load(make(nodes, [("x", F, [1])], [("y", F, None)], {**constants, "one": np.float32([1])}))
+
+
+def test_nested_loops_are_read_in_no_more_than_a_few_turns():
+    """Each is converted again to see which lengths it keeps, but not for those around it."""
+    inner = None
+    for depth in range(12):
+        step = [node("Add", "s step", "t")] if inner is None else [node("Loop", "two  s", "t", body=inner)]
+        step += [node("Identity", "t", "next"), node("Identity", "go", "goes")]
+        states = [("k", I64, []), ("go", BOOL, []), ("s", I64, None)]
+        inner = graph(
+            step,
+            states,
+            [("goes", BOOL, []), ("next", I64, None)],
+            step=np.array([1, 0]),
+            two=np.array(depth < 2, np.int64),
+        )
+    nodes = [node("Loop", "zero  s0", "s", body=inner), node("Cast", "s", "y", to=F)]
+    constants = {"zero": np.array(0), "s0": np.array([1, 4])}
+    assert run(load(make(nodes, [("x", F, [1])], [("y", F, None)], constants)), x=np.zeros(1, np.float32))[
+        0
+    ].tolist() == [1, 4]

@@ -11,7 +11,14 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.branches import Branch, LaterBranch, OutputForm
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import NeedsShapes, NotConverted, TensorList, Value, tensors_of
+from megengine_lite._core.formats.onnx.graph_values import (
+    Length,
+    NeedsShapes,
+    NotConverted,
+    TensorList,
+    Value,
+    tensors_of,
+)
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
 from megengine_lite._core.formats.onnx.narrowing import Narrowing
 from megengine_lite._core.formats.onnx.operators.indexing import taken
@@ -27,6 +34,8 @@ from megengine_lite.errors import ModelFormatError, brief
 
 MOST_WRITTEN = 1 << 14
 """Nodes of all rounds of a loop whose states are sequences."""
+_MOST_GUESSES = 3
+"""How often a body is converted to see which lengths it keeps."""
 MOST_SAMPLES = 256
 """Of a batch that is scanned sample by sample."""
 
@@ -44,12 +53,15 @@ class ControlFlow(ABC):
         The nodes that cannot be converted.
     _n_waiting
         How many of them can be once shapes are known.
+    _guesses
+        The body of a loop is converted to see which lengths it keeps; loops in it are not looked at so.
     """
 
     builder: GraphBuilder
     narrowing: Narrowing
     _missing: list[str]
     _n_waiting: int
+    _guesses: bool = False
 
     @abstractmethod
     def fault(self, message: str) -> ModelFormatError:
@@ -281,10 +293,45 @@ class ControlFlow(ABC):
             for of_all in zip(*results, strict=True)
         ]
 
-    def _bound(self, kind: ElementType, rank: int) -> Value:
+    def _bound(self, kind: ElementType, rank: int, extent: Length | None = None) -> Value:
         """A value that each round gets."""
         spec = TensorSpec((1,) * max(rank, 1), DTYPES[kind])
-        return Value(Var(self.builder.new_id(), self.builder.label, spec), kind, rank, spec.dtype)
+        return Value(Var(self.builder.new_id(), self.builder.label, spec), kind, rank, spec.dtype, extent)
+
+    def _kept_lengths(
+        self, graph: GraphProto, scope: Scope, own: Sequence[Value], states: Sequence[Value], cut: Sequence[Value]
+    ) -> list[Length | None]:
+        """The lengths of states that are vectors, where a round leaves them as they are.
+
+        They are taken to be those of the first round. If the body gives the same ones, this is true for all rounds.
+        """
+        nothing: list[Length | None] = [None] * len(states)
+        lengths = nothing if self._guesses else [v.extent if v.rank == 1 else None for v in states]
+        names, first = [info.name for info in graph.input], 1 if own else 0
+        for _ in range(_MOST_GUESSES):
+            if lengths == nothing:
+                break
+            bound = [*own, *(self._bound(v.kind, v.rank, n) for v, n in zip(states, lengths, strict=True))]
+            bound += [self._bound(v.kind, v.rank - 1) for v in cut]
+            n_missing, n_waiting = len(self._missing), self._n_waiting
+            branch = None
+            self._guesses = True
+            with contextlib.suppress(NotConverted, ModelFormatError):  # of these lengths, or told again without them
+                branch = self._branch_of(graph, scope, dict(zip(names, bound, strict=False)))
+            self._guesses = False
+            del self._missing[n_missing:]
+            self._n_waiting = n_waiting
+            made: list[Value | None] = [None] * len(states)
+            if isinstance(branch, Branch) and len(branch.values) >= first + len(states):
+                made[:] = branch.values[first : first + len(states)]
+            kept = [
+                n if n is not None and v is not None and v.extent is not None and v.extent.number == n.number else None
+                for n, v in zip(lengths, made, strict=True)
+            ]
+            if kept == lengths:
+                return lengths
+            lengths = kept
+        return nothing
 
     def _rounds(
         self,
@@ -313,7 +360,9 @@ class ControlFlow(ABC):
             Makes the parameters of the node.
         """
         b, graph = self.builder, self._graph_of(call, "body")
-        bound = [*own, *(self._bound(v.kind, v.rank) for v in states), *(self._bound(v.kind, v.rank - 1) for v in cut)]
+        lengths = self._kept_lengths(graph, scope, own, states, cut)
+        bound = [*own, *(self._bound(v.kind, v.rank, n) for v, n in zip(states, lengths, strict=True))]
+        bound += [self._bound(v.kind, v.rank - 1) for v in cut]
         names = [info.name for info in graph.input]
         n_fixed = (1 if own else 0) + len(states)  # outputs of the body that are not stacked
         if len(names) != len(bound) or len({*names}) < len(names) or len(graph.output) < n_fixed:
@@ -343,7 +392,10 @@ class ControlFlow(ABC):
         node = parameters(body=body, outside=tuple(outside), n_states=len(states), stacked=stacked)
         outs = b.nodes_of("OnnxLoop", node, inputs, len(states) + len(parts))
         results = [(v.kind, v.rank) for v in states] + [(f.kind, f.rank + 1) for f in parts]
-        return [b.carried(var, kind, rank) for var, (kind, rank) in zip(outs, results, strict=True)]
+        made_values = [b.carried(var, kind, rank) for var, (kind, rank) in zip(outs, results, strict=True)]
+        for value, length in zip(made_values, lengths, strict=False):
+            value.extent = value.extent if length is None else length
+        return [*made_values]
 
     def _body_of(
         self,
