@@ -196,3 +196,16 @@ def test_sizes_that_float32_does_not_tell_apart_are_checked(tmp_path):
             infer_stage(graph, 0, {graph.inputs[0]: TensorSpec((size,), UINT8)}, ConstantPool())
     stage = infer_stage(graph, 0, {graph.inputs[0]: TensorSpec((large,), UINT8)}, ConstantPool())
     assert stage.next_node == len(graph.nodes)
+
+
+def test_sizes_that_a_model_is_made_for_are_checked(tmp_path):
+    """The padding follows from the declared window of the filters."""
+    nodes = [node("Conv", "x w", "y", auto_pad="SAME_UPPER")]
+    inputs = [("x", F, ["n", 1, "h", "w"]), ("w", F, [2, 1, 3, 3])]
+    model = make(nodes, inputs, [("y", F, None)])
+    ours = load(str(written(tmp_path, model, "--shape", "x=1x1x6x6")))
+    x, w = RNG.standard_normal((1, 1, 6, 6)).astype(np.float32), RNG.standard_normal((2, 1, 3, 3)).astype(np.float32)
+    np.testing.assert_allclose(run(ours, x=x, w=w)[0], run(load(model), x=x, w=w)[0], rtol=1e-5, atol=1e-5)
+    for network in (ours, load(model)):
+        with pytest.raises(ShapeError):
+            run(network, x=x, w=np.ones((2, 1, 5, 5), np.float32))
