@@ -39,7 +39,7 @@ def test_plan_tells_its_nodes_and_steps():
     assert ends[-1] <= len(report.steps) and known == set(range(len(graph.variables)))
     for node in graph.nodes:
         own = {s.origin.op for s in report.steps[node.first : node.end]}
-        assert own <= {node.origin.op, "Halo", "Relayout"}
+        assert own <= {node.origin.op, "Relayout"}
     memory = {graph.variables[place].memory for node in graph.nodes for place in node.makes}
     assert "row-major" in memory and any("channels" in m for m in memory)
 

@@ -21,11 +21,11 @@ class Explanation:
 
 
 def describe_memory(tensor: Tensor) -> str:
-    """How a tensor lies in memory: ``row-major``, or ``blocks of 16 channels, halo 1x1``."""
+    """How a tensor lies in memory: ``row-major``, or ``blocks of 16 channels, padded by 1x1``."""
     if not tensor.blocked:
         return "row-major"
-    halo = f", halo {tensor.halo_h}x{tensor.halo_w}" if tensor.halo_h or tensor.halo_w else ""
-    return f"blocks of {tensor.width} channels{halo}"
+    padded = f", padded by {tensor.halo_h}x{tensor.halo_w}" if tensor.halo_h or tensor.halo_w else ""
+    return f"blocks of {tensor.width} channels{padded}"
 
 
 def _begin(tensor: Tensor) -> int:

@@ -85,6 +85,7 @@ class Lowering:
         self._origins: dict[AnyNode, Origin] = {}
         self._non_negative: set[Var] = set()
         self._narrowed: dict[tuple[Var, int, int], Ref] = {}  # by halo
+        self._without_halo: dict[MemoryPiece, dict[str, Any]] = {}  # how the halo of memory is filled, if that is open
 
     def add_input(self, var: Var, tensor: Tensor) -> None:
         """A variable that exists before the stage runs."""
@@ -170,7 +171,7 @@ class Lowering:
         return t
 
     def new_blocked(self, var: Var) -> Tensor:
-        """Memory for an output in blocked layout; its halo is set to zero (the zero point) here."""
+        """Memory for an output in blocked layout; its halo is zero (the zero point)."""
         t = self.place_of(var)
         self._blocked[var] = [t]
         return t
@@ -258,12 +259,22 @@ class Lowering:
         piece = self._new_piece(n * blocks * plane * item)
         t = Tensor(spec, Ref(piece, (halo_h * row + halo_w * width) * item), width, halo_h, halo_w, blocks * plane)
         if halo_h or halo_w:
-            # The node is only a label here; memory is assigned by steps.
-            self.emit(
-                "fill_halo_blocked", Node("Halo", None, (), ()), x=Ref(piece), h=h, w=w, halo_h=halo_h, halo_w=halo_w,
-                pixel=width * item, plane_stride=plane * item, value=spec.dtype.zero_point, work=n * blocks,
-            )  # fmt: skip
+            self._without_halo[piece] = {
+                "x": Ref(piece), "h": h, "w": w, "halo_h": halo_h, "halo_w": halo_w, "pixel": width * item,
+                "plane_stride": plane * item, "value": spec.dtype.zero_point, "work": n * blocks,
+            }  # fmt: skip
         return t
+
+    def fill_halos(self, node: Node, pieces: Iterable[MemoryPiece] | None = None) -> None:
+        """Fills the halos of these pieces of memory, by default of all, if that has not been done.
+
+        Each step does so for the memory that it is the first to touch: so the time counts to its node, to which the
+        memory belongs, and stands next to it in profiles.
+        """
+        for piece in list(self._without_halo) if pieces is None else pieces:
+            how = self._without_halo.pop(piece, None)
+            if how is not None:
+                self.emit("fill_halo_blocked", node, **how)
 
     # ---- steps --------------------------------------------------------------------------------------------------
 
@@ -302,6 +313,8 @@ class Lowering:
         """
         k = self.kernels[kernel]
         values = k.values(arguments)
+        if self._without_halo:
+            self.fill_halos(node, [v.piece for v in values if isinstance(v, Ref)])
         index = len(self.steps)
         touched = 0
         for ref in values:
@@ -340,10 +353,9 @@ class Lowering:
         probe = self.kernels.module("probe")
         return code in (probe.SUM_ACTIVATIONS if of_sums else probe.ACTIVATIONS)
 
-    def copy_bytes(self, x: Ref, y: Ref, nbytes: int) -> None:
-        """Copies dense memory."""
+    def copy_bytes(self, node: Node, x: Ref, y: Ref, nbytes: int) -> None:
+        """Copies dense memory, for a node."""
         chunk = COPY_BYTES
-        node = Node("Copy", None, (), ())
         self.emit("copy_bytes", node, x=x, y=y, nbytes=nbytes, chunk=chunk, work=-(-nbytes // chunk))
 
     def host(self, node: Node | DynamicNode) -> None:

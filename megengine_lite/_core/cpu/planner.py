@@ -370,4 +370,4 @@ def _give_out(ctx: Lowering, var: Var, base: int) -> None:
     elif var.spec.nbytes:
         out = MemoryPiece(var.spec.nbytes, MemoryPiece.EXTERNAL)
         out.base = base
-        ctx.copy_bytes(tensor.ref, Ref(out), var.spec.nbytes)
+        ctx.copy_bytes(Node("Copy", None, (), (), var.name), tensor.ref, Ref(out), var.spec.nbytes)

@@ -53,10 +53,10 @@ def _kind(origin: Origin) -> str:
 
 
 def _converted(steps: Sequence[StepTime]) -> Iterator[Hint]:
-    """Steps that read float16 and write other real numbers, or the other way round."""
+    """Nodes that read float16 and write other real numbers, or the other way round."""
     count = 0
-    for step in steps:
-        sides = [{spec.dtype.code for spec in side} for side in (step.origin.inputs, step.origin.outputs)]
+    for origin in {id(step.origin): step.origin for step in steps}.values():  # of one node, if it has several steps
+        sides = [{spec.dtype.code for spec in side} for side in (origin.inputs, origin.outputs)]
         halves = [DTypeCode.FLOAT16 in side for side in sides]
         count += halves[0] != halves[1] and DTypeCode.FLOAT32 in sides[halves[0]]
     if count:

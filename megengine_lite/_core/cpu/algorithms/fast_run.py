@@ -91,6 +91,7 @@ def measure(
         else:
             trial.new_plain(v)
     trial.mark_non_negative(v for v in variables if ctx.is_non_negative(v))
+    trial.fill_halos(node)
     before = len(trial.steps)
     emit(trial, algorithm)
     steps = [s for s in trial.steps if isinstance(s, Step)]

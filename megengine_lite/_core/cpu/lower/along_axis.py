@@ -28,7 +28,7 @@ def lower_scatter_elements(ctx: Lowering, node: Node) -> bool | None:
     axis = node.params.axis % len(x.shape)
     arguments = _rows(ctx, node, axis, [k for k in range(len(x.shape) - 1) if k != axis])
     source, given, out = ctx.plain(x), ctx.plain(updates), ctx.new_plain(node.outputs[0])
-    ctx.copy_bytes(source.ref, out.ref, x.spec.nbytes)
+    ctx.copy_bytes(node, source.ref, out.ref, x.spec.nbytes)
     ctx.emit("scatter_elements", node, x=given.ref, y=out.ref, adds=reduction == "add", **arguments)
     return None
 

@@ -110,7 +110,7 @@ def lower_set_by_index(ctx: Lowering, node: Node) -> bool | None:
     given = view_of(ctx.plain(value))
     if value.shape == (1,):
         given = View(given.ref, (), (), given.item)
-    ctx.copy_bytes(source.ref, out.ref, x.spec.nbytes)
+    ctx.copy_bytes(node, source.ref, out.ref, x.spec.nbytes)
     if math.prod(part):
         ctx.emit(
             "scatter_runs",
@@ -143,7 +143,7 @@ def lower_scatter_nd(ctx: Lowering, node: Node) -> bool | None:
     if node.params.reduction != "none" or not 0 < depth <= ctx.kernels.module("gather").MAX_INDEXES or not y.spec.size:
         return False
     source, given, out = ctx.plain(x), ctx.plain(updates), ctx.new_plain(y)
-    ctx.copy_bytes(source.ref, out.ref, y.spec.nbytes)
+    ctx.copy_bytes(node, source.ref, out.ref, y.spec.nbytes)
     if updates.spec.size:
         ctx.emit("scatter_runs", node, x=given.ref, y=out.ref, **_tuples(ctx, node, x.shape, index, depth), work=1)
     return None
@@ -220,7 +220,7 @@ def lower_set(ctx: Lowering, node: Node) -> bool | None:
         return False
     source, given = ctx.plain(x), view_of(ctx.plain(value))
     out = ctx.new_plain(y)
-    ctx.copy_bytes(source.ref, out.ref, y.spec.nbytes)
+    ctx.copy_bytes(node, source.ref, out.ref, y.spec.nbytes)
     if part.size:
         one = View(given.ref, (), (), given.item)
         emit_copy(

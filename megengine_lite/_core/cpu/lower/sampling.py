@@ -170,7 +170,7 @@ def _lower(ctx: Lowering, job: _Job) -> bool | None:
         nbytes = x.spec.nbytes
         joined = ctx.temp(nbytes * len(refs))
         for k, ref in enumerate(refs):
-            ctx.copy_bytes(ref, joined + k * nbytes, nbytes)
+            ctx.copy_bytes(job.node, ref, joined + k * nbytes, nbytes)
     _emit(ctx, job, joined, n * len(refs), source, out.ref, target)
     return None
 
