@@ -88,7 +88,7 @@ def _of_array(batch: np.ndarray) -> Columns:
     if not batch.ndim:
         raise ShapeError("a batch has a row for each sample; the array has no dimensions")
 
-    def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> np.ndarray:
+    def build(kept: Sequence[Any], made: dict[str, np.ndarray]) -> np.ndarray:
         if len(made) != 1:
             raise LiteValueError(
                 f"a batch that is an array gives an array, but the model has the outputs {list(made)}; choose one "
@@ -112,7 +112,7 @@ def _of_mapping(batch: Mapping[Any, Any]) -> Columns:
 
 
 def _of_pandas(frame: Any) -> Columns:
-    def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> Any:
+    def build(kept: Sequence[Any], made: dict[str, np.ndarray]) -> Any:
         result = frame[list(kept)].copy()
         for name, array in made.items():
             result[name] = _as_objects(array) if array.ndim > 1 else array
@@ -135,12 +135,34 @@ def _of_arrow(table: Any) -> Columns:
             raise LiteValueError(f"row {row} of column {name!r} is null, or has one in it; fill it or drop the row")
         return _of_arrow_array(column)
 
-    def build(kept: Sequence[str], made: dict[str, np.ndarray]) -> Any:
-        columns = {name: table.column(name) for name in kept}
-        columns |= {name: _to_arrow(array) for name, array in made.items()}
-        return type(table).from_pydict(columns)
+    def build(kept: Sequence[Any], made: dict[str, np.ndarray]) -> Any:
+        arrays = {name: _to_arrow(array) for name, array in made.items()}
+        # Fields carry what arrays do not: metadata, and that nothing is null.
+        fields = [table.schema.field(name) for name in kept]
+        fields += [pa.field(name, array.type) for name, array in arrays.items()]
+        schema = pa.schema(fields, _metadata_with_new_columns(table.schema.metadata))
+        return type(table).from_arrays([*(table.column(name) for name in kept), *arrays.values()], schema=schema)
 
     return Columns(tuple(table.column_names), table.num_rows, read, build)
+
+
+def _metadata_with_new_columns(metadata: dict[bytes, bytes] | None) -> dict[bytes, bytes] | None:
+    """The metadata of a schema, of which a note of pandas is left out if it would not let new columns have names.
+
+    It says of what type the names of all columns are: ``to_pandas`` fails if they were numbers or dates.
+    """
+    note = (metadata or {}).get(b"pandas")
+    if metadata is None or note is None:
+        return metadata
+    import json
+
+    try:
+        kinds = [of["numpy_type"] for of in json.loads(note)["column_indexes"]]
+    except (ValueError, LookupError, TypeError):  # of somebody else, who reads it otherwise
+        return metadata
+    if len(kinds) <= 1 and all(kind in ("object", "str", "string") for kind in kinds):
+        return metadata
+    return {key: value for key, value in metadata.items() if key != b"pandas"}
 
 
 def _row_with_null(array: Any) -> int | None:

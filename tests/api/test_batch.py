@@ -427,6 +427,99 @@ def test_a_batch_without_rows_has_the_width_of_its_columns(kind):
     assert found.shape == (0, 4) and found.dtype == np.float32
 
 
+class _Label:
+    """An extension type of its own, made when pyarrow is there."""
+
+    @staticmethod
+    def type(pa):
+        class Label(pa.ExtensionType):
+            def __init__(self):
+                super().__init__(pa.int32(), "megengine_lite.tests.label")
+
+            def __arrow_ext_serialize__(self):
+                return b"made here"
+
+            @classmethod
+            def __arrow_ext_deserialize__(cls, storage, serialized):
+                return cls()
+
+        return Label()
+
+
+def kept_columns(pa):
+    """Columns of three rows of many types: with and without metadata, with nulls, and with none by declaration."""
+    words = pa.array(["a", "b", "a"])
+    label = pa.ExtensionArray.from_storage(_Label.type(pa), pa.array([1, 2, 3], pa.int32()))
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(6, dtype=np.float32).reshape(3, 2))
+    arrays = {
+        "key": pa.array([1, 2, 3], pa.int64()),
+        "words": words,
+        "views": words.cast(pa.string_view()),
+        "few": words.dictionary_encode(),
+        "ordered": pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int8()), pa.array(["x", "y"]), ordered=True),
+        "ends": pa.RunEndEncodedArray.from_arrays([2, 3], [7, 8]),
+        "when": pa.array([1, None, 3], pa.timestamp("ns", "Europe/Berlin")),
+        "label": label,
+        "tensor": tensor,
+        "nested": pa.array([{"p": [1, 2]}, None, {"p": []}]),
+        "nothing": pa.nulls(3),
+    }
+    fields = [pa.field(name, array.type, metadata={"unit": name, b"\xff": b"\x00"}) for name, array in arrays.items()]
+    fields[0] = fields[0].with_nullable(False)
+    fields[1] = fields[1].remove_metadata()
+    return arrays, fields
+
+
+@pytest.mark.parametrize("metadata", [None, {"source": "a", "ARROW:x": "b"}])
+@pytest.mark.parametrize("kind", ["table", "chunks", "record batch", "no rows"])
+def test_kept_columns_of_arrow_come_out_as_they_went_in(kind, metadata):
+    """Types, metadata of fields and of the schema, and whether there may be nulls; not only the values."""
+    pa = pytest.importorskip("pyarrow")
+    arrays, fields = kept_columns(pa)
+    x = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((3, 3), np.float32))
+    schema = pa.schema([*fields, pa.field("x", x.type, metadata={"of": "x"})], metadata)
+    make = pa.RecordBatch if kind == "record batch" else pa.Table
+    batch = make.from_arrays([*arrays.values(), x], schema=schema)
+    if kind == "chunks":
+        batch = pa.concat_tables([batch[:1], batch[1:]])
+    elif kind == "no rows":
+        batch = batch[:0]
+    keep = list(arrays)[::-1]  # in the order that is asked for
+    found = Predictor(bytes_of_text(FIXED), keep=keep)(batch)
+    assert type(found) is type(batch) and found.column_names == [*keep, "y"]
+    assert found.schema.metadata == schema.metadata
+    for name in keep:
+        assert found.schema.field(name).equals(schema.field(name), check_metadata=True)
+        assert found.column(name).equals(batch.column(name))
+    assert found.schema.field("y").metadata is None and found.schema.field("y").nullable
+    found.validate(full=True)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], [0, 1], [0, "b"], [np.datetime64("2020"), np.datetime64("2021")]])
+@pytest.mark.filterwarnings("ignore:The DataFrame has column names of mixed type")
+@pytest.mark.parametrize("index", [None, ["p", "q"], [5, 7]])
+def test_a_table_that_pandas_has_made_becomes_a_frame_again(names, index):
+    """Its metadata describe columns and rows of the frame, and the result has other columns."""
+    pa, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    frame = pandas.DataFrame({names[0]: [1.0, 2.0], names[1]: pandas.Categorical(["u", "v"])}, index=index)
+    table = pa.Table.from_pandas(frame)
+    predict = Predictor(
+        bytes_of_text(WIDE), inputs={"x": table.column_names[:1]}, outputs=["s"], keep=table.column_names[1:2]
+    )
+    found = predict(table).to_pandas()
+    assert found["s"].tolist() == [1.0, 2.0]
+    assert list(found.columns) == [table.column_names[1], "s"]
+    assert isinstance(found.iloc[:, 0].dtype, pandas.CategoricalDtype)
+
+
+@pytest.mark.parametrize("note", ["no JSON", "[]", "{}", '{"column_indexes": 3}', '{"column_indexes": [{}]}'])
+def test_metadata_of_others_stay_as_they_are(note):
+    pa = pytest.importorskip("pyarrow")
+    schema = pa.schema([("x", pa.list_(pa.float32(), 3))], {"pandas": note})
+    table = pa.Table.from_arrays([pa.array([[1.0, 2.0, 3.0]], schema.field("x").type)], schema=schema)
+    assert Predictor(bytes_of_text(FIXED))(table).schema.metadata == schema.metadata
+
+
 def test_rows_of_several_shapes_and_of_no_width_keep_their_type_in_arrow():
     pa = pytest.importorskip("pyarrow")
     predict = Predictor(bytes_of_text(WIDE), outputs=["y"])
