@@ -133,13 +133,14 @@ def _frequency(usable: list[int]) -> dict[str, float]:
 
 
 def _memory() -> dict[str, int]:
+    """How much this process can have, and how much of it is free now: of the machine and of its control groups."""
+    from megengine_lite._core.system.control_groups import memory_left_of_groups
     from megengine_lite._core.system.memory_limit import memory_limit
 
-    found = {"limit_bytes": memory_limit()}
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            found["available_bytes"] = int(line.split()[1]) * 1024
-    return found
+    left = [memory_left_of_groups()]
+    left += [int(s.split()[1]) * 1024 for s in _read("/proc/meminfo").splitlines() if s.startswith("MemAvailable:")]
+    known = [nbytes for nbytes in left if nbytes is not None]
+    return {"limit_bytes": memory_limit(), **({"available_bytes": min(known)} if known else {})}
 
 
 def _read(path: str) -> str:

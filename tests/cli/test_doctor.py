@@ -64,6 +64,26 @@ def test_threads_are_those_that_a_quota_keeps_busy(quota, threads, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("machine", "groups", "available"),
+    [(1 << 33, None, 1 << 33), (1 << 33, 1 << 28, 1 << 28), (1 << 28, 1 << 33, 1 << 28), (None, 1 << 28, 1 << 28)],
+)
+def test_memory_is_what_this_process_can_use(machine, groups, available, monkeypatch):
+    """In a container that is not what the machine has left."""
+    text = "MemTotal: 9 kB" if machine is None else f"MemTotal: 9 kB\nMemAvailable: {machine >> 10} kB\n"
+    monkeypatch.setattr(doctor, "_read", lambda path: text)
+    monkeypatch.setattr(control_groups, "memory_left_of_groups", lambda root="/": groups)
+    assert doctor._memory()["available_bytes"] == available
+    advice = doctor._advice(result(memory=doctor._memory()))
+    assert advice == ([] if available > 1 << 29 else ["little memory is free: 256.0 MiB"])
+
+
+def test_memory_may_be_unknown(monkeypatch):
+    monkeypatch.setattr(doctor, "_read", lambda path: "")
+    monkeypatch.setattr(control_groups, "memory_left_of_groups", lambda root="/": None)
+    assert list(doctor._memory()) == ["limit_bytes"]
+
+
+@pytest.mark.parametrize(
     ("files", "mhz", "text"),
     [
         (

@@ -5,7 +5,12 @@ import os
 import pytest
 
 from megengine_lite._core.system import memory_limit
-from megengine_lite._core.system.control_groups import memory_of_groups, processors_of_groups, within_quota
+from megengine_lite._core.system.control_groups import (
+    memory_left_of_groups,
+    memory_of_groups,
+    processors_of_groups,
+    within_quota,
+)
 
 TMPFS = "24 1 0:22 / /sys/fs/cgroup rw,nosuid - tmpfs tmpfs rw,mode=755"
 V2 = "25 24 0:23 / /sys/fs/cgroup rw,nosuid,nodev shared:4 - cgroup2 cgroup2 rw,nsdelegate"
@@ -113,6 +118,44 @@ def test_least_limit_of_all_groups(case, tmp_path):
     groups, mounts, settings, processors, memory = CASES[case]
     root = tree(tmp_path, groups, mounts, settings)
     assert (processors_of_groups(root), memory_of_groups(root)) == (processors, memory)
+
+
+STAT = "anon 5\nfile 700\ninactive_file 300\nactive_file 400\ntotal_inactive_file 350"
+LEFT = {
+    "no limit": ([V2], {"a/memory.max": "max", "a/memory.current": 900}, None),
+    "nothing is known of what is taken": ([V2], {"a/memory.max": 1000}, None),
+    "a limit": ([V2], {"a/memory.max": 1000, "a/memory.current": 900}, 100),
+    "files that the system can drop": (
+        [V2], {"a/memory.max": 1000, "a/memory.current": 900, "a/memory.stat": STAT}, 400,
+    ),
+    "more than the limit": ([V2], {"a/memory.max": 1000, "a/memory.current": 1200}, 0),
+    "a group around, which others fill": (
+        [V2],
+        {"a/memory.max": 2000, "a/memory.current": 1990, "a/b/memory.max": 1000, "a/b/memory.current": 100},
+        10,
+    ),
+    "version 1": (
+        [V1_MEMORY],
+        {
+            "memory/memory.limit_in_bytes": 9223372036854771712,
+            "memory/memory.usage_in_bytes": 10**6,
+            "memory/a/b/memory.limit_in_bytes": 1000,
+            "memory/a/b/memory.usage_in_bytes": 900,
+            "memory/a/b/memory.stat": STAT,
+        },
+        450,
+    ),
+    "a file that is damaged": (
+        [V2], {"a/memory.max": 1000, "a/memory.current": 900, "a/memory.stat": "inactive_file"}, 100,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_memory_that_groups_leave(case, tmp_path):
+    mounts, settings, left = LEFT[case]
+    group = "4:memory:/a/b" if mounts == [V1_MEMORY] else "0::/a/b"
+    assert memory_left_of_groups(tree(tmp_path, [group], mounts, settings)) == left
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 
 _MEMORY = ("memory", "memory.max", "memory.limit_in_bytes")
+_MEMORY_USED = ("memory.current", "memory.usage_in_bytes")
+_UNUSED_FILES = ("inactive_file", "total_inactive_file")
 _PROCESSORS = ("cpu", "cpu.max", "cpu.cfs_quota_us")
 _PERIOD = "cpu.cfs_period_us"
 
@@ -22,6 +24,21 @@ def memory_of_groups(root: str = "/") -> int | None:
     ``root`` is where ``proc`` and the mounted hierarchies are found.
     """
     return min((int(text) for text in _settings(*_MEMORY, root) if text.isdecimal()), default=None)
+
+
+def memory_left_of_groups(root: str = "/") -> int | None:
+    """The most bytes that this process may still take before a group is at its limit; None if nothing limits them.
+
+    Contents of files that nobody has used lately do not count as taken: the system drops them first.
+    """
+    found = []
+    for folder, old in _folders("memory", root):
+        limit, used = (_text(os.path.join(folder, names[old])) for names in (_MEMORY[1:], _MEMORY_USED))
+        if limit.isdecimal() and used.isdecimal():
+            words = _text(os.path.join(folder, "memory.stat")).split()
+            kept = dict(zip(words[::2], words[1::2], strict=False)).get(_UNUSED_FILES[old], "")
+            found.append(max(0, int(limit) - int(used) + (int(kept) if kept.isdecimal() else 0)))
+    return min(found, default=None)
 
 
 def processors_of_groups(root: str = "/") -> float | None:
