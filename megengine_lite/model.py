@@ -21,15 +21,13 @@ from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_f
 from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.ir.declared_shape import agreed_shape
-from megengine_lite._core.runtime.devices import get_device
+from megengine_lite._core.runtime.devices import busy_processors
 from megengine_lite._core.runtime.loans import Loans
-from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite._core.system.memory_limit import describe_bytes
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, brief, printable
 from megengine_lite.network import LiteNetwork
-from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
     from megengine_lite._api.engine import Engine
@@ -199,7 +197,7 @@ class Model:
         options = LoadOptions.checked(threads, workers, precision, narrow_double, decryption, prepared, share_weights)
         if to_name(device, "device") != "cpu":
             raise DeviceError(f"there is no device {brief(device)}; there is 'cpu'")
-        each = options.threads or max(1, within_quota(get_device(LiteDeviceType.LITE_CPU).count()) // options.workers)
+        each = options.threads or max(1, busy_processors() // options.workers)
         config = LiteConfig()
         config.bare_model_cryption_name = options.decryption
         first = LiteNetwork(config)

@@ -99,7 +99,9 @@ def _no_set() -> dict[str, Any]:
 
 def _processors() -> dict[str, Any]:
     """How many there are for this process, and how fast they may be."""
-    from megengine_lite._core.system.control_groups import processors_of_groups, within_quota
+    from megengine_lite._api.run_settings import RunSettings
+    from megengine_lite._core.runtime.devices import busy_processors
+    from megengine_lite._core.system.control_groups import processors_of_groups
 
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     governors = {_read(f"/sys/devices/system/cpu/cpu{i}/cpufreq/scaling_governor") for i in usable} - {""}
@@ -109,7 +111,7 @@ def _processors() -> dict[str, Any]:
         "quota": processors_of_groups(),
         "governors": sorted(governors),
         "mhz": _frequency(usable),
-        "default_threads": {"load": within_quota(len(usable)), "others": 1},
+        "default_threads": {"load": busy_processors(), "others": RunSettings().threads},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
@@ -178,10 +180,8 @@ def _advice(result: dict[str, Any]) -> list[str]:
         if not test["passed"]:
             found.append(f"the kernels of {name} do not pass the test: please report this output")
     if quota is not None and quota < usable:
-        most = max(1, int(quota))
-        then = (
-            "runs stand still for part of it" if quota < 1 else f"more threads than {most} stand still for part of it"
-        )
+        most = f"more threads than {processors['default_threads']['load']}"
+        then = f"{'runs' if quota < 1 else most} stand still for part of it"
         found.append(f"control groups give this process the time of {quota:.3g} of its {usable} processors: {then}")
     if usable < (processors["in_machine"] or usable):
         found.append(f"this process may use {usable} of {processors['in_machine']} processors")

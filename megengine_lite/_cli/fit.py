@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import config_files, display, flags, inputs, pack, progress
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
-from megengine_lite._core.runtime.devices import device_count
-from megengine_lite._core.system.control_groups import within_quota
+from megengine_lite._core.runtime.devices import busy_processors
 from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError, LiteError, ModelFormatError
-from megengine_lite.struct import LiteDeviceType
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -94,7 +92,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     result = {
         "model": args.model,
         "instruction_set": flags.instruction_set(args),
-        "cores": _cores(),
+        "cores": busy_processors(),
         "trials": [c.describe() for c in (*first, *second[1:])],
         "best": best.describe(),
         "default": first[0].describe(),
@@ -129,13 +127,9 @@ def _choose(candidates: list[_Candidate]) -> _Candidate:
     return next(c for c in candidates if c.median <= fastest * (1 + _MARGIN))
 
 
-def _cores() -> int:
-    return within_quota(device_count(LiteDeviceType.LITE_CPU))
-
-
 def _thread_settings(args: Namespace) -> list[dict[str, Any]]:
     """Threads and fast-run, the default first."""
-    cores = _cores()
+    cores = busy_processors()
     threads = sorted({1 << k for k in range(cores.bit_length()) if 1 << k <= cores} | {cores})
     if args.threads or args.multithread_default:
         threads = [args.multithread_default or args.threads]

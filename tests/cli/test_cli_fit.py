@@ -22,7 +22,7 @@ def speeds(monkeypatch):
 
     def use(milliseconds):
         monkeypatch.setattr(fit, "time_one", milliseconds)
-        monkeypatch.setattr(fit, "device_count", lambda kind: 2)
+        monkeypatch.setattr(fit, "busy_processors", lambda: 2)
 
     return use
 

@@ -10,7 +10,7 @@ import pytest
 from support.instruction_sets import INSTRUCTION_SETS
 
 import megengine_lite
-from megengine_lite._cli import doctor
+from megengine_lite._cli import doctor, fit
 from megengine_lite._core.system import control_groups
 
 DIGITS = Path(megengine_lite.__file__).parent / "bundled" / "digits.mge"
@@ -45,14 +45,14 @@ def test_a_forced_set_that_does_not_exist_fails():
 
 @pytest.mark.parametrize(("quota", "threads"), [(None, 4), (9.0, 4), (4.0, 4), (2.5, 2), (1.5, 1), (0.25, 1)])
 def test_threads_are_those_that_a_quota_keeps_busy(quota, threads, monkeypatch):
-    """As load() takes them, and as the advice says."""
+    """As load() takes them, as fit tries them, and as the advice says."""
     monkeypatch.setattr(control_groups, "processors_of_groups", lambda root="/": quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     found = doctor._processors()
     assert (found["quota"], found["default_threads"]) == (quota, {"load": threads, "others": 1})
     model = megengine_lite.load(DIGITS)
-    assert model._threads == threads
-    advice = doctor._advice(result(processors={"quota": quota}))
+    assert model._threads == fit.busy_processors() == threads
+    advice = doctor._advice(result(processors={"quota": quota, "default_threads": found["default_threads"]}))
     if quota is None or quota >= 4:
         assert advice == []
     elif quota >= 1:
@@ -126,7 +126,7 @@ def result(**changes):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"processors": {"quota": 1.5}}, "more threads than 1 stand still"),
+        ({"processors": {"quota": 1.5, "default_threads": {"load": 1}}}, "more threads than 1 stand still"),
         ({"processors": {"usable": [0, 1]}}, "2 of 4 processors"),
         ({"processors": {"load": 3.0}}, "load 3.0"),
         ({"processors": {"governors": ["powersave"]}}, "powersave"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from megengine_lite._core.cpu.device import CpuDevice
 from megengine_lite._core.device.interface import Device
+from megengine_lite._core.system.control_groups import within_quota
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.integers import to_integer
 from megengine_lite.errors import DeviceError
@@ -58,6 +59,14 @@ def device_count(device_type: int) -> int:
         return 0
     with errors_of(device):
         return device.count()
+
+
+def busy_processors() -> int:
+    """How many processors this process can keep busy, and so how many threads are worth having.
+
+    Those that it may use, within the quotas of its control groups.
+    """
+    return within_quota(device_count(LiteDeviceType.LITE_CPU))
 
 
 def check_device_id(device_type: int, device_id: int) -> int:
