@@ -1,14 +1,15 @@
 """Ctrl-C while a command is being imported.
 
 The package and numpy take a tenth of a second before :mod:`megengine_lite.cli` can catch anything, and Python would
-show where in there it was interrupted. So this module is imported first, and acts when it is.
+show where in there it was interrupted. So this module is imported first, and acts when it is. It imports nothing that
+Python has not imported itself by then, or that is not a part of it: typing and signal take a hundredth of a second,
+which is as long as Python takes to start.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 INTERRUPTED = 130
 """The exit status of a command that Ctrl-C has ended."""
@@ -18,7 +19,7 @@ def _end_while_importing() -> None:
     """Lets Ctrl-C end this process at once, if it is one of a command. Other programs keep what they have set."""
     if not _is_command():
         return
-    import signal
+    import _signal as signal
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
@@ -26,13 +27,13 @@ def _end_while_importing() -> None:
 
 def raise_from_now_on() -> None:
     """Lets Ctrl-C raise KeyboardInterrupt again."""
-    import signal
+    import _signal as signal
 
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _end(*_: Any) -> None:
+def _end(*_: object) -> None:
     os._exit(INTERRUPTED)
 
 

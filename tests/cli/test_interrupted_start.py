@@ -10,7 +10,8 @@ from megengine_lite import _interrupts
 
 # Interrupts the process when it is about to import a module.
 FINDER = """
-import os, signal, sys
+import os, sys
+import _signal as signal  # which imports nothing
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
 
 class Interrupting:
@@ -21,7 +22,18 @@ class Interrupting:
 sys.meta_path.insert(0, Interrupting())
 """
 SCRIPT = "import sys\nfrom megengine_lite.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
-MODULES = ["ctypes", "numpy", "numpy.linalg", "argparse", "gettext"]
+# The first ones are those that Python has not imported when it starts.
+MODULES = [
+    "enum",
+    "re",
+    "typing",
+    "megengine_lite._compiled",
+    "ctypes",
+    "numpy",
+    "numpy.linalg",
+    "argparse",
+    "gettext",
+]
 
 
 def interrupted(folder, module, *words):
