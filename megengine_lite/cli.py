@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
                 hints = [f"to run a model: {self.prog} run {choice[1]}"]
             elif not hints[0]:
                 hints = [f"there are {', '.join(COMMANDS)}"]
-        super().error(printable("; ".join([message, *filter(None, hints)])))
+        super().error(printable("; ".join([message, *filter(None, hints)]).replace("\n", "\\n")))
 
 
 class _HelpMatchAll(argparse.Action):

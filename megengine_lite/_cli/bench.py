@@ -163,7 +163,7 @@ def show(result: dict[str, Any]) -> None:
     """Prints one line per figure."""
     t = result["time_ms"]
     rows = [
-        ("model", display.one_line(result["model"])),
+        ("model", result["model"]),
         ("kernels", display.kernels_text(result)),
         ("inputs", ", ".join(f"{n} {display.shape_text(s)}" for n, s in result["inputs"].items()) or "defaults"),
         ("load", f"{result['load_ms']:.2f} ms"),
@@ -183,5 +183,5 @@ def show(result: dict[str, Any]) -> None:
         ("peak memory", f"{display.bytes_text(result['peak_memory_bytes'])}, {display.bytes_text(grown)} for the model")
     )
     for name, value in rows:
-        print(f"{name:12} {value}")
+        display.print_line(f"{name:12} {value}")
     show_written(result)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megengine_lite._cli import keys, progress
-from megengine_lite._cli.display import shape_text
+from megengine_lite._cli.display import print_line, shape_text
 from megengine_lite._cli.flags import add_double_flag, given_shapes
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written, write_file
@@ -151,11 +151,11 @@ def show(result: dict[str, Any]) -> None:
     is_onnx = "checked" in result
     if is_onnx:
         free = result["free_dimensions"]
-        print("may change: " + (", ".join(f"{name} ({' '.join(axes)})" for name, axes in free.items()) or "nothing"))
+        print_line("may change: " + (", ".join(f"{n} ({' '.join(axes)})" for n, axes in free.items()) or "nothing"))
         if result["checked"]:
             print("checked by onnx")
     for sizes in result["compared"]:
         shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in sizes.items())
-        print(f"{'ONNX Runtime' if is_onnx else 'the file'} computes the same outputs for {shapes or 'no inputs'}")
+        print_line(f"{'ONNX Runtime' if is_onnx else 'the file'} computes the same outputs for {shapes or 'no inputs'}")
     for note in result["notes"]:
-        print(note)
+        print_line(note)

@@ -33,6 +33,11 @@ def one_line(text: str) -> str:
     return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
+def print_line(text: str) -> None:
+    """Prints a line: one, whatever the names in it are."""
+    print(one_line(text))
+
+
 def describe_array(array: np.ndarray, rms: bool = False) -> dict[str, Any]:
     """Shape, type, range, first values and, if wanted, root mean square of an array, as plain types."""
     result: dict[str, Any] = {"shape": list(array.shape), "dtype": array.dtype.name}

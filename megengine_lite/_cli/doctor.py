@@ -231,6 +231,6 @@ def show(result: dict[str, Any]) -> None:
         rows.append((f"test {name}", f"{'passed' if test['passed'] else 'FAILED'}: {text}"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:{width}}  {value}")
+        display.print_line(f"{name:{width}}  {value}")
     for text in result["advice"]:
-        print(f"! {text}")
+        display.print_line(f"! {text}")

@@ -209,10 +209,12 @@ def show(result: dict[str, Any]) -> None:
         t = trial.get("time_ms")
         times = [f"{t[k]:.3f}" for k in ("p50", "min", "p90")] if t else ["", "", ""]
         rows.append((trial["flags"], *times, trial.get("problem", "")))
-    print(f"{display.one_line(result['model'])}: {result['instruction_set']} kernels, {result['cores']} core(s)\n")
+    display.print_line(f"{result['model']}: {result['instruction_set']} kernels, {result['cores']} core(s)")
+    print()
     print(display.table(rows, ("flags", "median ms", "min ms", "p90 ms", ""), "lrrr"))
     best, default = result["best"], result["default"]
-    print(f"\nbest: {best['flags']}")
+    print()
+    display.print_line(f"best: {best['flags']}")
     gain = ""
     if "time_ms" in default and default["flags"] != best["flags"]:
         gain = f", {default['time_ms']['p50'] / best['time_ms']['p50']:.2f} times as fast as {default['flags']}"

@@ -155,12 +155,12 @@ def _write_graph(
 
 def show(result: dict[str, Any]) -> None:
     """Prints tables."""
-    print(f"model       {display.one_line(result['model'])}, {display.bytes_text(result['file_bytes'])}")
+    display.print_line(f"model       {result['model']}, {display.bytes_text(result['file_bytes'])}")
     if "container" not in result:
-        print(f"cannot run: {result['problem']}")
+        display.print_line(f"cannot run: {result['problem']}")
         return
     container = result["container"]
-    print(f"container   {_container_text(container)}")
+    display.print_line(f"container   {_container_text(container)}")
     n_operators = sum(result["operators"].values())
     parameters = display.count_text(result["parameters"])
     print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
@@ -168,7 +168,7 @@ def show(result: dict[str, Any]) -> None:
     partly = "" if result["complete"] else " (as far as shapes are known)"
     print(f"arithmetic  {display.count_text(result['multiply_adds_total'])} multiply-adds{partly}")
     if result["slow_here"] is not None:
-        print(f"slow here   {display.one_line(_slow_text(result['slow_here']))}")
+        display.print_line(f"slow here   {_slow_text(result['slow_here'])}")
     print()
     rows = [
         (kind[:-1], t["name"], t["dtype"] or "?", _declared_text(t.get("declared")) or display.shape_text(t["shape"]))
@@ -191,7 +191,8 @@ def show(result: dict[str, Any]) -> None:
             + display.table(unknown, ("operator", "name", "inside of"))
         )
     if result["problem"]:
-        print(f"\ncannot run as it is: {result['problem']}")
+        print()
+        display.print_line(f"cannot run as it is: {result['problem']}")
     show_written(result)
 
 

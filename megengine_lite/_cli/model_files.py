@@ -84,4 +84,4 @@ def write_file(path: str, chunks: Iterable[Any], source: str) -> int:
 def show_written(result: dict[str, Any]) -> None:
     """Prints the names and sizes of written files."""
     for path, size in result["written"].items():
-        print(f"{display.one_line(str(path))}: {display.bytes_text(size)}")
+        display.print_line(f"{path}: {display.bytes_text(size)}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from megengine_lite._cli import config_files, display, flags, inputs, number_types, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._cli.model_files import show_written
 from megengine_lite.errors import UnsupportedOperatorError
 
 if TYPE_CHECKING:
@@ -149,6 +150,5 @@ def show(result: dict[str, Any]) -> None:
         return
     for report in result["reports"]:
         if report["problem"]:
-            print(f"{report['name']} does not run: {report['problem']}")
-    for path, size in result["written"].items():
-        print(f"{path}: {display.bytes_text(size)}")
+            display.print_line(f"{report['name']} does not run: {report['problem']}")
+    show_written(result)

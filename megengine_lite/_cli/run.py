@@ -162,10 +162,11 @@ def show(result: dict[str, Any]) -> None:
             print(f"\n{kind}\n{display.table(rows, display.ARRAY_HEADER, display.ARRAY_SIDES)}")
         for name, array in case["outputs"].items():
             if "rms" in array:
-                print(f"\nroot mean square of {name}: {array['rms']:.9g}")
+                print()
+                display.print_line(f"root mean square of {name}: {array['rms']:.9g}")
             if "top" in array:
                 top = [(t["index"], f"{t['value']:.6g}") for t in array["top"]]
-                print(f"\nlargest values of {name}\n{display.table(top, ('index', 'value'), 'rr')}")
+                print(f"\nlargest values of {display.one_line(name)}\n{display.table(top, ('index', 'value'), 'rr')}")
         print()
         _show_times(case)
     if len(result["cases"]) > 1:

@@ -78,6 +78,45 @@ def test_names_in_caches_packages_and_errors_are_escaped(tmp_path, capsys):
         assert len(out + err) > 20
 
 
+BREAK = "two\nlines\tand"
+LINES = {
+    "run": ("run", "{model}", "--input-desc", "a{mark}:2,3;b{mark}:2,3", "--calc-output-rms", "--top", "1"),
+    "bench": ("bench", "{model}", "--iter", "1", "--report", "{folder}/r{mark}"),
+    "bench without a file": ("bench", "{folder}/none{mark}.mge"),
+    "profile": ("profile", "{model}", "--iter", "1"),
+    "compare": ("profile", "--compare", "{folder}/r{mark}/bench.json", "{folder}/r{mark}/bench.json"),
+    "compare as text": ("profile", "--compare", *["{folder}/r{mark}/bench.json"] * 2, "--format", "md"),
+    "report": ("report", "{model}", "--iter", "1", "-o", "{folder}/r{mark}.html"),
+    "verify": ("verify", "{model}", "--layers"),
+    "fit": ("fit", "{model}", "--threads", "1", "--fast-run", "--dump-fitting-model", "{folder}/f{mark}.lite"),
+    "info": ("info", "{model}", "--layers", "--graph", "{folder}/g{mark}.svg"),
+    "info --shape": ("info", "{model}", "--shape", "c{mark}=1x2"),
+    "convert": ("convert", "{model}", "{folder}/c{mark}.onnx"),
+    "prepare": ("prepare", "{model}", "-o", "{folder}/p{mark}"),
+    "encrypt": ("encrypt", "{model}", "{folder}/e{mark}.mge", "--method", "{mark}"),
+    "pack": ("pack", "{model}", "{folder}/p{mark}.lite"),
+    "doctor": ("doctor",),
+}
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_names_and_paths_of_two_lines_are_shown_in_one(command, tmp_path, capsys, monkeypatch):
+    """Each command says as many lines as it does with plain names."""
+    said = []
+    for mark in ("2", BREAK):
+        operators = [input_operator(i, side + mark) for i, side in enumerate("ab")]
+        operators.append(operator("Elemwise", (0, 1), (2,), Elemwise(mode=ElemwiseMode.ADD), name="add" + mark))
+        path = tmp_path / f"m{mark}.mge"
+        path.write_bytes(to_bytes(ModelRecord("v2", 101300, operators, [(2, "")], {2: "sum" + mark})))
+        monkeypatch.setenv("OMP_NUM_THREADS", mark)
+        if command.startswith("compare"):
+            main(["bench", str(path), "--iter", "1", "--report", f"{tmp_path}/r{mark}"])
+        capsys.readouterr()
+        status = main([w.format(model=path, folder=tmp_path, mark=mark) for w in LINES[command]])
+        said.append((status, [len(text.splitlines()) for text in capsys.readouterr()]))
+    assert said[0] == said[1] and sum(said[0][1])
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_a_terminal_has_no_letter_for_is_escaped(encoding, model, monkeypatch):
     raw = io.BytesIO()
@@ -100,6 +139,13 @@ def test_words_of_the_command_line_are_escaped_in_messages(words, capsys):
         main(words)
     said = capsys.readouterr().err
     assert EVIL not in said and "\\x1b" in said
+
+
+def test_words_of_two_lines_take_one_in_messages(capsys):
+    for mark in ("x", BREAK):
+        with pytest.raises(SystemExit):
+            main(["info", "a.mge", f"--{mark}flag"])
+        assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_columns_are_as_wide_as_names_are_shown():
