@@ -320,6 +320,7 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     n_nodes = len(graph.nodes)
     # Passes may replace output variables, but not change their order.
     wanted = [stage.original[v] for v in graph.outputs]
+    _name_results(graph)
     passes.run(graph, pool, config)
     ctx = Lowering(graph, kernels, pool, config, TABLE)
     inputs = _take_inputs(ctx, stage)
@@ -339,6 +340,17 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
         named = [(slot.var.name, slot.spec.shape) for slot in inputs]
         plan.described = [describe_plan(ctx, n_nodes, named, plan.arena_bytes, seconds), *describe_steps(ctx)]
     return plan
+
+
+def _name_results(graph: Graph) -> None:
+    """Calls results without a name as the operator that makes them.
+
+    Files of MegEngine need not name tensors. What merges operators keeps the results of the last one, so reports,
+    profiles and comparisons call it by that one.
+    """
+    for node in graph.nodes:
+        if node.outputs and not any(v.name for v in node.outputs):
+            node.outputs[0].name = node.name
 
 
 def _announce_readers(graph: Graph) -> dict[AnyNode | None, Reader]:
