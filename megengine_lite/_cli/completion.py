@@ -3,6 +3,8 @@
 megengine-lite completion bash > ~/.local/share/bash-completion/completions/megengine-lite
 megengine-lite completion zsh > ~/.zfunc/_megengine-lite        # a folder of $fpath
 megengine-lite completion fish > ~/.config/fish/completions/megengine-lite.fish
+
+For one session: source <(megengine-lite completion bash), or zsh; megengine-lite completion fish | source.
 """
 
 from __future__ import annotations
@@ -139,7 +141,15 @@ def _zsh(commands: list[_Command]) -> str:
         rest = f"*:: :({' '.join(command.words)})" if command.words else "*:file:_files"
         specs = " ".join(_quoted(s) for s in [*map(_zsh_flag, command.flags), rest])
         lines.append(f"        {command.name}) _arguments {specs} ;;")
-    lines += ["    esac", "}", '_megengine_lite "$@"']
+    # A file of $fpath is the body of the function of its name. A script that is sourced has only to announce its own.
+    lines += [
+        "    esac",
+        "}",
+        "case $funcstack[1] in",
+        '    _megengine[-_]lite) _megengine_lite "$@" ;;',
+        "    *) compdef _megengine_lite megengine-lite ;;",
+        "esac",
+    ]
     return "\n".join(lines) + "\n"
 
 

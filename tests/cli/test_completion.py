@@ -84,6 +84,7 @@ def test_fish_completes(typed, offered, run_json, tmp_path):
 
 # Completion in zsh only works where somebody types. What it offers is printed on its way to the list.
 IN_ZSH = """PS1=; unsetopt zle_bracketed_paste; fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -D
+{also}
 compadd() {{
     if [[ ${{@[1,(i)(-|--)]}} == *-(O|A|D)\\ * ]]; then builtin compadd "$@"; return; fi
     local -a offers; builtin compadd -O offers "$@"; print -l -- OFFER=$^offers; builtin compadd "$@"
@@ -92,7 +93,7 @@ echo REA''DY
 """
 
 
-def typed_in_zsh(folder, line) -> str:
+def typed_in_zsh(folder, line, also="") -> str:
     """What a terminal shows when a line and Tab are typed."""
     terminal, inner = pty.openpty()
     shell = subprocess.Popen(
@@ -110,7 +111,7 @@ def typed_in_zsh(folder, line) -> str:
         return shown
 
     try:
-        os.write(terminal, IN_ZSH.format(folder=folder).encode())
+        os.write(terminal, IN_ZSH.format(folder=folder, also=also).encode())
         until("READY")
         os.write(terminal, f"{line}\t".encode())
         begin = until("OFFER=")
@@ -128,6 +129,14 @@ def test_zsh_completes(typed, offered, run_json, tmp_path):
     (tmp_path / "_megengine-lite").write_text(run_json("completion", "zsh")["script"])
     shown = typed_in_zsh(tmp_path, f"megengine-lite {' '.join(typed)}")
     assert sorted(re.findall(r"OFFER=([^\r\n]*)", shown)) == offered
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_after_the_script_is_sourced(run_json, tmp_path):
+    (tmp_path / "script").write_text(run_json("completion", "zsh")["script"])
+    for how in ("source {}", "source <(cat {})", 'eval "$(cat {})"'):
+        shown = typed_in_zsh(tmp_path, "megengine-lite inf", how.format(tmp_path / "script"))
+        assert re.findall(r"OFFER=([^\r\n]*)", shown) == ["info"], how
 
 
 def test_an_unknown_shell_is_an_error(error_of):
