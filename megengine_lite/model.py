@@ -48,10 +48,20 @@ class RunFuture(Future[Outputs]):
         self._process = os.getpid()
 
     def result(self, timeout: float | None = None) -> Outputs:
+        """The outputs. Waits for the run to end, at most ``timeout`` seconds.
+
+        Raises
+        ------
+        TimeoutError
+            The run has not ended by then.
+        LiteError
+            The error in which the run has ended, or this process was forked from the one that began it.
+        """
         self._require_its_thread()
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error in which the run has ended, None if there was none. Waits as :meth:`result` does."""
         self._require_its_thread()
         return super().exception(timeout)
 

@@ -25,6 +25,22 @@ def test_examples(name):
     assert (result.attempted > 0) == (name in WITH_EXAMPLES)
 
 
+def test_public_methods_do_not_show_the_words_of_other_packages():
+    """A method that has none is documented by what it overrides, in whatever form and words that is."""
+    checked = 0
+    for name in ("", "batch", "errors", "model", "network", "struct", "tensor", "utils"):
+        module = importlib.import_module(f"megengine_lite.{name}".rstrip("."))
+        for cls in {c for c in vars(module).values() if isinstance(c, type)}:
+            if not cls.__module__.startswith("megengine_lite"):
+                continue
+            for method, function in vars(cls).items():
+                others = (base for base in cls.__mro__[1:] if not base.__module__.startswith("megengine_lite"))
+                if not method.startswith("_") and callable(function) and any(hasattr(base, method) for base in others):
+                    assert function.__doc__, f"{cls.__name__}.{method}"
+                    checked += 1
+    assert checked
+
+
 # The functions that run a kernel on arrays, one for each family.
 EDGES = {
     "conv_direct": {"conv_direct"},
