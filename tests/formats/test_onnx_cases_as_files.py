@@ -84,9 +84,11 @@ PARTS_OF_TENSORS = {
     "slice": "p = Slice(x, four, far, one)",
     "reshaped slice": "s = Slice(x, four, far, one) p = Reshape(s, whole)",
     "split": "q, p = Split<axis = 1>(x)",
+    "repeated twice": "s = Slice(x, four, far, zero) t = Slice(s, seven, far, one) u = Expand(t, tall) "
+    "p = Expand(u, size)",
     "repeated": "s = Slice(x, four, far, zero) t = Slice(s, four, far, one) p = Expand(t, size)",
 }
-NUMBERS = {"zero": 0, "one": 1, "four": 4, "far": 2**40, "whole": [2, 3, 4], "size": [6, 4]}
+NUMBERS = {"zero": 0, "one": 1, "four": 4, "far": 2**40, "whole": [2, 3, 4], "size": [6, 4], "tall": [6, 1], "seven": 7}
 
 
 @pytest.mark.parametrize("op", ["Add", "Mul", "Max", "Or"])
@@ -99,7 +101,7 @@ def test_the_original_computes_functions_of_a_part_and_a_row(kind, op, turned):
         for k, n in ((k, n if isinstance(n, list) else [n]) for k, n in NUMBERS.items())
     )
     operands = ("w, a" if turned else "a, w") if op != "Or" else ("v, b" if turned else "b, v")
-    rows = 5 if kind == "repeated" else 6
+    rows = 5 if "repeated" in kind else 6
     text = (
         f"g (float[{rows}, 8] x, float[4] w) => (float[m, n] y) <{numbers}> {{ {PARTS_OF_TENSORS[kind]} "
         f"a = Identity(p) b = Cast<to = 9>(p) v = Cast<to = 9>(w) f = {op}({operands}) y = Cast<to = 1>(f) }}"

@@ -14,6 +14,7 @@ from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constan
 from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, IndexDescMaskItem, ReduceMode
 from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators.base import operator_of
+from megengine_lite._core.operators.checks import broadcasts_to
 from megengine_lite.errors import InternalError
 
 NO_LIMIT = 2**31 - 1
@@ -71,10 +72,11 @@ class Pieces:
         variables = list(inputs)
         if op == "Elemwise" and len(variables) == 2:
             for x, row in (variables, variables[::-1]):
-                if x in self._repeated and _is_row_of(row, x):
+                if x in self._repeated and _is_row_of(row, x) and broadcasts_to(shape_of(row), shape_of(x)):
                     source, shape = self._repeated[x]
                     once = self.make(op, parameters, [source if v is x else v for v in variables], dtype)
-                    return [self.make("Broadcast", params.Empty(), [once, shape])]
+                    is_whole = once.shape == shape_of(x)
+                    return [once if is_whole else self.make("Broadcast", params.Empty(), [once, shape])]
             variables = self._without_gaps(*variables)
         outputs: list[AnyVar] = [AnyVar(0, "") for _ in range(count)]
         node = AnyNode(op, parameters, variables, outputs, self.name, dtype)
@@ -90,7 +92,8 @@ class Pieces:
         if facts.leaves_gaps or (facts.keeps_gaps and variables[0] in self._with_gaps):
             self._with_gaps.update(made)
         if op == "Broadcast":
-            self._repeated[made[0]] = (variables[0], variables[1])
+            source, _ = self._repeated.get(variables[0], (variables[0], None))
+            self._repeated[made[0]] = (source, variables[1])
         return made
 
     def _without_gaps(self, x: AnyVar, y: AnyVar) -> list[AnyVar]:
