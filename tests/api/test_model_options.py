@@ -24,15 +24,17 @@ WRONG = {
     "share_weights": ("", "a", "False", None, 2, 1.0, [], object()),
     "progress": ("", "a", None, 2, [], object()),
     "batch_size": ("2", 1.5, True, [], 0, -1),
-    "inputs": (3, "data", ["data"], {3: "a"}, {"data": 3}, {"data": [3]}, {"data": None}),
+    "inputs": (3, "data", ["data"], {3: "a"}, {"data": 0.5}, {"data": [True]}, {"data": None}),
     "outputs": (3, "prob", [3], {3: "a"}, {"prob": 3}, [None]),
-    "keep": (3, "id", [3], None, [b"id"]),
+    "keep": (3, "id", [0.5], [True], None, [b"id"]),
 }
 RIGHT = {
     "narrow_double": (True, False, np.True_, 0, 1),
     "share_weights": (True, False, np.False_, 0, 1),
     "threads": (None, 1, np.int64(2)),
     "workers": (1, np.uint8(2)),
+    "inputs": ({"data": 3}, {"data": [3]}),
+    "keep": ([3], [np.int64(3)]),
 }
 
 
