@@ -37,8 +37,10 @@ def normal(*shape):
 
 
 def steps_of(session):
+    """The operators of the steps, without those that fill padding."""
     (plan,) = session.plans()
-    return [s.node.op if isinstance(s, HostStep) else s.origin.op for s in plan.steps]
+    steps = [s for s in plan.steps if isinstance(s, HostStep) or s.kernel.name != "fill_halo_blocked"]
+    return [s.node.op if isinstance(s, HostStep) else s.origin.op for s in steps]
 
 
 def check(graph, inputs, tolerance=2e-5, **config):
