@@ -24,6 +24,7 @@ from megengine_lite._core.ir.declared_shape import agreed_shape
 from megengine_lite._core.runtime.devices import busy_processors
 from megengine_lite._core.runtime.loans import Loans
 from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.imports_at_fork import wait_at_forks
 from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite._core.system.memory_limit import describe_bytes
 from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, brief, printable
@@ -594,3 +595,4 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+wait_at_forks()

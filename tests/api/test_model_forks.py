@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -75,7 +77,7 @@ def test_workers_that_are_busy_in_the_parent_are_free_in_a_child():
 @isolated
 def test_children_of_a_parent_that_runs_meanwhile():
     model = megengine_lite.load(DIGITS, workers=2, threads=1)
-    for call in CALLS.values():  # Python itself does not allow a fork while a thread imports something
+    for call in CALLS.values():
         call(model)
     end = threading.Event()
 
@@ -132,3 +134,26 @@ def test_predictor_that_was_used_before_the_fork():
     predict = Predictor(DIGITS)
     assert close(predict({"data": X})["prob"], PROB[:6])
     assert in_child(lambda: close(predict({"data": X})["prob"], PROB[:6])) == 0
+
+
+WHILE_LOADING = """
+import os, signal, sys, threading, time
+import numpy as np
+from megengine_lite.batch import Predictor
+
+predict = Predictor(sys.argv[1])
+threading.Thread(target=predict.warmup).start()
+time.sleep(float(sys.argv[2]))
+child = os.fork()
+if child == 0:
+    signal.alarm(int(sys.argv[3]))
+    os._exit(0 if predict(np.zeros((2, 1, 8, 8), np.float32)).shape == (2, 10) else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.parametrize("delay", [0, 0.01, 0.02, 0.04, 0.06, 0.09])
+def test_a_child_of_a_parent_that_loads_a_model(delay):
+    """Which imports modules all the time: a child would wait for the thread that it does not have."""
+    arguments = [sys.executable, "-c", WHILE_LOADING, str(DIGITS), str(delay), str(LIMIT // 10)]
+    assert subprocess.run(arguments, timeout=LIMIT).returncode == 0
