@@ -155,7 +155,7 @@ class Predictor:
         if both := set(wanted.values()).intersection(self._keep):
             raise LiteValueError(f"column {min(both)!r} is kept and also made from an output; rename one of them")
         for name in self._keep:
-            columns.require(name)
+            columns.require_rows(name)
         feeds = {name: self._feed(columns, name) for name in self._fed(model, columns)}
         for given in model.inputs:
             if given.name in feeds and given.dtype is not None and given.dtype.kind in "iu":

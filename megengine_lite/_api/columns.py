@@ -29,6 +29,8 @@ class Columns:
     """The column of a name."""
     build: Callable[[Sequence[Any], dict[str, np.ndarray]], Any]
     """A batch of the same kind, of columns that are kept and of new ones."""
+    count: Callable[[Any], int | None] | None = None
+    """How many rows the column of a name has, where that need not be ``rows``; None if it has no dimensions."""
 
     def require(self, name: Any) -> None:
         """Raises a LiteValueError if there is no such column, or more than one."""
@@ -38,6 +40,16 @@ class Columns:
             raise LiteValueError(
                 f"the batch has {self.names.count(name)} columns of the name {brief(name)}; rename them"
             )
+
+    def require_rows(self, name: Any) -> None:
+        """Raises a LiteValueError if there is no such column, a ShapeError if it has another number of rows."""
+        self.require(name)
+        self._check_rows(name, self.rows if self.count is None else self.count(name))
+
+    def _check_rows(self, name: Any, count: int | None) -> None:
+        if count != self.rows:
+            there = "no" if count is None else count
+            raise ShapeError(f"column {name!r} of the batch has {there} rows, the first column {self.rows}")
 
     def column(self, name: Any) -> np.ndarray:
         """The column of this name.
@@ -52,11 +64,7 @@ class Columns:
         self.require(name)
         found = self.read(name)
         require_unmasked(found)
-        if found.shape[:1] != (self.rows,):
-            raise ShapeError(
-                f"column {name!r} of the batch has {found.shape[0] if found.ndim else 'no'} rows, the first column "
-                f"{self.rows}"
-            )
+        self._check_rows(name, len(found) if found.ndim else None)
         return found
 
 
@@ -108,7 +116,14 @@ def _of_mapping(batch: Mapping[Any, Any]) -> Columns:
     first = read(names[0]) if names else np.zeros(0)
     if not first.ndim:
         raise ShapeError(f"column {names[0]!r} of the batch has no dimensions; the first one is that of the rows")
-    return Columns(names, len(first), read, lambda kept, made: {**{n: batch[n] for n in kept}, **made})
+
+    def count(name: Any) -> int | None:
+        try:
+            return len(batch[name])
+        except TypeError:
+            return None
+
+    return Columns(names, len(first), read, lambda kept, made: {**{n: batch[n] for n in kept}, **made}, count)
 
 
 def _of_pandas(frame: Any) -> Columns:
@@ -130,10 +145,17 @@ def _of_arrow(table: Any) -> Columns:
             column = column.combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # what has no chunk is not combined
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-        row = _row_with_null(column)
-        if row is not None:
+        try:
+            row = _row_with_null(column)
+            found = _of_arrow_array(column) if row is None else None
+        except pa.ArrowException as error:
+            raise LiteTypeError(
+                f"column {name!r} of the batch is {column.type}, of which no array of numbers can be made ({error}); "
+                "convert it to numbers, or to lists of them"
+            ) from error
+        if found is None:
             raise LiteValueError(f"row {row} of column {name!r} is null, or has one in it; fill it or drop the row")
-        return _of_arrow_array(column)
+        return found
 
     def build(kept: Sequence[Any], made: dict[str, np.ndarray]) -> Any:
         arrays = {name: _to_arrow(array) for name, array in made.items()}
@@ -169,11 +191,13 @@ def _row_with_null(array: Any) -> int | None:
     """The first row of an array of Arrow's that is null or has a null in its lists; None if there is none."""
     import pyarrow as pa
 
+    array = _written_out(array)
     if array.null_count:
         return int(array.is_null().index(True).as_py())
     if isinstance(array, pa.ExtensionArray):
         return _row_with_null(array.storage)
-    if not isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+    has_lists: bool = isinstance(array, _lists_of_arrow())
+    if not has_lists:
         return None
     place = _row_with_null(array.flatten())
     if place is None:
@@ -184,10 +208,32 @@ def _row_with_null(array: Any) -> int | None:
     return int(np.searchsorted(ends, place, side="right"))
 
 
+def _lists_of_arrow() -> tuple[type, ...]:
+    import pyarrow as pa
+
+    views = [getattr(pa, name, pa.ListArray) for name in ("ListViewArray", "LargeListViewArray")]  # since version 16
+    return (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray, *views)
+
+
+def _written_out(array: Any) -> Any:
+    """An array of Arrow's with its values, where it has numbers of values or lengths of runs, whose nulls are not
+    counted."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    kind, types = array.type, pa.types
+    if types.is_dictionary(kind):
+        return _written_out(array.dictionary_decode())
+    if types.is_run_end_encoded(kind):
+        return _written_out(pa.compute.run_end_decode(array))
+    return array
+
+
 def _of_arrow_array(array: Any) -> np.ndarray:
     """An array of Arrow's as a column: with more dimensions if its values are tensors or lists of one length."""
     import pyarrow as pa
 
+    array = _written_out(array)
     if isinstance(array.type, pa.FixedShapeTensorType):
         stored = _of_arrow_array(array.storage).reshape(len(array), *array.type.shape)
         order = array.type.permutation
@@ -247,7 +293,9 @@ def _rows_of(column: Any, name: Any) -> np.ndarray:
     """A column that is a list, or an array of another library."""
     require_unmasked(column)
     try:
-        return np.asarray(column)
+        found = np.asarray(column)
+        # One text or None among numbers makes texts or objects of all: which row has it is seen in the rows alone.
+        return found if found.dtype.kind not in "OSU" or found.ndim < 2 else _as_objects(column)
     except ValueError:  # rows of several shapes
         return _as_objects(column)
     except (TypeError, RuntimeError) as error:
@@ -331,6 +379,8 @@ def _row(column: np.ndarray, number: int) -> np.ndarray:
         array = np.asarray(row)
         if array.dtype == object:  # lists of arrays, as frames read from files have them
             array = np.stack([np.stack(list(r)) if isinstance(r, np.ndarray) and r.dtype == object else r for r in row])
+        if array.dtype == object:  # of numbers, each an object
+            array = np.array(array.tolist())
     except (ValueError, TypeError) as error:
         raise LiteTypeError(f"row {number} of the batch holds {brief(row)}, which is no array of numbers") from error
     if array.dtype.kind not in "biuf":
