@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megengine_lite._api.arguments import to_list
-from megengine_lite._api.batches import check_rows
+from megengine_lite._api.batches import check_rows, require_rows
 from megengine_lite._api.columns import (
     Columns,
     check_no_nan,
@@ -284,7 +284,10 @@ def _run(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> di
 
 
 def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
-    outputs = model({name: stacked(column, begin, end) for name, column in feeds.items()})
+    given = {name: stacked(column, begin, end) for name, column in feeds.items()}
+    if end - begin > 1:
+        require_rows(model, {name: array.shape for name, array in given.items()})
+    outputs = model(given)
     check_rows(outputs, end - begin)
     return dict(outputs.items())
 

@@ -348,7 +348,7 @@ class Model:
             same memory, as frames of a video do.
         batch_size
             So many inputs are put together along their first dimension for one run, and the outputs are taken apart
-            again. Inputs of other sizes begin a new batch. Every output must have the batch as its first dimension.
+            again. Inputs of other sizes begin a new batch. Every output must have a row for each row of the inputs.
         prefetch
             How many runs may be ahead of the one whose result is waited for: by default twice the workers.
         progress
@@ -382,7 +382,7 @@ class Model:
         waiting: deque[tuple[RunFuture, Feeds, list[int] | None]] = deque()
         failure: Exception | None = None
         try:
-            for batch in with_last_error(batches_of((self._feeds_of(x) for x in inputs), size)):
+            for batch in with_last_error(batches_of((self._feeds_of(x) for x in inputs), size, self)):
                 if isinstance(batch, LastError):
                     failure = batch.error
                     break

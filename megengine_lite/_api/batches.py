@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
 from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
+
+if TYPE_CHECKING:
+    from megengine_lite.model import Model
 
 Feeds = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -37,10 +41,15 @@ def with_last_error(items: Iterable[T]) -> Iterator[T | LastError]:
         yield item
 
 
-def batches_of(items: Iterable[Feeds], size: int) -> Iterator[tuple[Feeds, list[int] | None]]:
+def batches_of(items: Iterable[Feeds], size: int, model: Model) -> Iterator[tuple[Feeds, list[int] | None]]:
     """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension.
 
     An exception of ``items`` comes behind the items before it.
+
+    Raises
+    ------
+    ShapeError
+        The outputs of the model for several items cannot be taken apart.
     """
     if size == 1:
         yield from ((item, None) for item in items)
@@ -49,23 +58,48 @@ def batches_of(items: Iterable[Feeds], size: int) -> Iterator[tuple[Feeds, list[
     for item in with_last_error(items):
         if isinstance(item, LastError):
             if group:
-                yield _together(group)
+                yield _together(group, model)
             raise item.error
         if group and (len(group) == size or _form(item) != _form(group[0])):
-            yield _together(group)
+            yield _together(group, model)
             group = []
         group.append(item)
     if group:
-        yield _together(group)
+        yield _together(group, model)
 
 
 def _form(item: Feeds) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in item.items()}
 
 
-def _together(group: list[Feeds]) -> tuple[Feeds, list[int]]:
+def _together(group: list[Feeds], model: Model) -> tuple[Feeds, list[int]]:
     counts = [next(iter(item.values())).shape[0] for item in group]
-    return {name: np.concatenate([item[name] for item in group]) for name in group[0]}, counts
+    feeds = {name: np.concatenate([item[name] for item in group]) for name in group[0]}
+    if len(group) > 1:
+        require_rows(model, {name: array.shape for name, array in feeds.items()})
+    return feeds, counts
+
+
+_WITH_ROWS: WeakSet[Model] = WeakSet()
+"""Models whose outputs have a row for each row of the inputs."""
+
+
+def require_rows(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises a ShapeError if the rows of an output are not those of the inputs, however many there are in a run.
+
+    ``shapes`` are those of the inputs that have rows.
+    """
+    if model in _WITH_ROWS:
+        return
+    from megengine_lite._core.compile.vary_sizes import outputs_without_rows
+
+    without = outputs_without_rows(model._workers[0].network._loaded("map").model.graph, shapes)
+    if without:
+        raise ShapeError(
+            f"rows of output {without[0]!r} are not rows of the inputs, so it cannot be taken apart; use batch_size=1, "
+            "or choose other outputs"
+        )
+    _WITH_ROWS.add(model)
 
 
 def one_by_one(feeds: Feeds, counts: list[int]) -> Iterator[Feeds]:

@@ -16,6 +16,7 @@ from support.processes import LIMIT, isolated
 import megengine_lite
 from megengine_lite import LiteLayout, LiteTensor
 from megengine_lite._core.ir.dtype import INT32
+from megengine_lite.batch import Predictor
 from megengine_lite.errors import (
     LiteError,
     ShapeError,
@@ -156,10 +157,27 @@ def test_map_takes_the_values_before_it_asks_for_the_next_item(kind, batch_size,
 def test_map_says_when_an_output_is_not_a_batch():
     model = megengine_lite.load(bytes_of_text("(float[N,2] x) => (float z) { z = ReduceSum<keepdims=0>(x) }"))
     assert [float(o["z"]) for o in model.map([[[1, 2]], [[3, 4]]])] == [3, 7]
-    with pytest.raises(
-        ShapeError, match=r"output 'z' has the shape \[\] for a batch of 2, so it cannot be taken apart"
-    ):
+    with pytest.raises(ShapeError, match="rows of output 'z' are not rows of the inputs, so it cannot be taken apart"):
         list(model.map([[[1, 2]], [[3, 4]]], batch_size=2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(float[N,2] x) => (int64[K,2] y) { c = Greater(x, zero) p = NonZero(c) y = Transpose(p) }",
+        "(float[N,2] x) => (float[2,M] y) { y = Reshape(x, two) }",
+    ],
+)
+def test_rows_of_an_output_that_are_as_many_by_chance_are_not_taken_apart(text):
+    text = text.replace(" {", " <float zero = {0}, int64[2] two = {2, -1}> {")
+    model = megengine_lite.load(bytes_of_text(text))
+    one, none = np.float32([[1, 1]]), np.float32([[-1, -1]])
+    assert model(np.concatenate([one, none]))["y"].shape == (2, 2)
+    with pytest.raises(ShapeError, match="rows of output 'y' are not rows of the inputs"):
+        list(model.map([one, none], batch_size=2))
+    with pytest.raises(ShapeError, match="use batch_size=1"):
+        Predictor(bytes_of_text(text))({"x": np.concatenate([one, none])})
+    assert len(list(model.map([one, none]))) == 2
 
 
 @pytest.mark.parametrize(("batch_size", "prefetch"), [(1, 1), (1, None), (1, 100), (2, 1), (3, None), (100, 1)])

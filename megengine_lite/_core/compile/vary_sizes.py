@@ -249,3 +249,26 @@ def _value(var: Var) -> np.ndarray | None:
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is None and b is None if a is None or b is None else np.array_equal(a, b)
+
+
+def outputs_without_rows(graph: ModelGraph, shapes: Mapping[str, Shape]) -> list[str]:
+    """The names of outputs that do not have a row for each row of the inputs, or have so many only by chance.
+
+    Rows are along the first dimension. ``shapes`` has the inputs with rows; others are as the model says.
+    """
+    (rows, *_) = {shape[0] for shape in shapes.values()}
+    found: list[str] = []
+    for more in (0, 1):
+        sizes = {v.name: v.shape for v in graph.inputs}
+        sizes |= {name: (shape[0] + more, *shape[1:]) for name, shape in shapes.items()}
+        try:
+            inferred = _infer(graph, sizes, ConstantPool(), rows + more + _COUNTS[-1])
+        except NOT_ABOUT_THE_MODEL:
+            raise
+        except LiteError:
+            break  # it takes no other number of rows, or what it takes depends on data
+        outputs = [
+            (name, inferred[v]) for name, v in zip(graph.output_names, graph.outputs, strict=True) if v in inferred
+        ]
+        found += [name for name, v in outputs if v.shape[:1] != (rows + more,) and name not in found]
+    return found
