@@ -144,8 +144,17 @@ class ModelInput:
     def _image(self, image: Any) -> np.ndarray:
         """A Pillow image as a batch of one, with channels where the input has them; numbers from 0 to 255."""
         shape = self.shape
+        if image.mode.startswith(("I", "F")):
+            raise LiteTypeError(
+                f"input {self.name!r}: a Pillow image of mode {image.mode!r} has numbers beyond 0 to 255; scale it to "
+                "mode 'L', or give numpy.asarray(image) in the shape of the input"
+            )
         channels_first = len(shape) == 4 and shape[1] in _IMAGE_MODES
-        if not channels_first and not (len(shape) == 4 and shape[3] in _IMAGE_MODES):
+        channels_last = len(shape) == 4 and shape[3] in _IMAGE_MODES
+        if channels_first and channels_last:  # a height or width of 1, 3 or 4
+            sizes = (image.height, image.width)
+            channels_first = _fits(sizes, shape[2:]) or not _fits(sizes, shape[1:3])
+        elif not channels_first and not channels_last:
             raise ShapeError(
                 f"input {self.name!r} has the shape {list(shape)}, which is not that of images: they have four "
                 "dimensions and 1, 3 or 4 channels; give an array"
@@ -154,6 +163,10 @@ class ModelInput:
         assert isinstance(channels, int)
         pixels = np.asarray(image.convert(_IMAGE_MODES[channels])).reshape(image.height, image.width, channels)
         return (pixels.transpose(2, 0, 1) if channels_first else pixels)[None]
+
+
+def _fits(sizes: Sequence[int], declared: Sequence[int | str]) -> bool:
+    return all(isinstance(d, str) or d == size for size, d in zip(sizes, declared, strict=True))
 
 
 def in_type(array: np.ndarray, dtype: np.dtype[Any], what: str, unsigned: str | None = None) -> np.ndarray:

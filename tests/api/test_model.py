@@ -205,6 +205,23 @@ def test_pillow_images_become_batches_of_one():
         megengine_lite.load(doubled((2,), INT32))(image)
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 5, 3), (1, 3, 4, 5), (1, 4, 4, 3), (1, 3, 3, 3)])
+def test_pillow_images_with_few_rows_go_where_they_fit(shape):
+    """Where the second and the last size could both be channels, those of the image tell."""
+    height, width = shape[1:3] if shape[3] == 3 and shape != (1, 3, 3, 3) else shape[2:]
+    pixels = np.arange(height * width * 3, dtype="uint8").reshape(height, width, 3)
+    found = megengine_lite.load(doubled(shape, INT32))(Image.fromarray(pixels))[0]
+    expected = pixels if shape[1:] == pixels.shape and shape != (1, 3, 3, 3) else pixels.transpose(2, 0, 1)
+    np.testing.assert_array_equal(found, 2 * expected[None].astype("int32"))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_pillow_images_of_larger_numbers_are_refused(dtype):
+    image = Image.fromarray(np.full((2, 4), 3, dtype))
+    with pytest.raises(LiteTypeError, match="has numbers beyond 0 to 255; scale it to mode 'L'"):
+        megengine_lite.load(doubled((1, 1, 2, 4), INT32))(image)
+
+
 def test_scalars_of_onnx_have_no_dimensions():
     model = of_text("(float x, float[2] y) => (float z) { s = ReduceSum<keepdims=0>(y) z = Add(x, s) }")
     assert [i.shape for i in model.inputs] == [(), (2,)] and [o.shape for o in model.outputs] == [()]
