@@ -40,6 +40,7 @@ __all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
 class RunFuture(Future[Outputs]):
     """The result of :meth:`Model.run_async`: a :class:`concurrent.futures.Future` that asyncio can await.
 
+    ``asyncio.wait`` and ``create_task`` want a future of asyncio's own: ``asyncio.wrap_future(model.run_async(x))``.
     A forked process has none of its parent's threads. There, a run that has not ended never will: :meth:`result` and
     :meth:`exception` raise :class:`LiteError`.
     """
