@@ -382,8 +382,9 @@ class Model:
     def _mapped(self, inputs: Iterator[Any], size: int, ahead: int) -> Generator[Outputs, None, None]:
         waiting: deque[tuple[RunFuture, Feeds, list[int] | None]] = deque()
         failure: Exception | None = None
+        graph = self._workers[0].network._loaded("map").model.graph
         try:
-            for batch in with_last_error(batches_of((self._feeds_of(x) for x in inputs), size, self)):
+            for batch in with_last_error(batches_of((self._feeds_of(x) for x in inputs), size, graph)):
                 if isinstance(batch, LastError):
                     failure = batch.error
                     break

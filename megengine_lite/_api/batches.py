@@ -14,7 +14,7 @@ from megengine_lite._records import record
 from megengine_lite.errors import ShapeError
 
 if TYPE_CHECKING:
-    from megengine_lite.model import Model
+    from megengine_lite._core.ir.graph import ModelGraph
 
 Feeds = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def with_last_error(items: Iterable[T]) -> Iterator[T | LastError]:
         yield item
 
 
-def batches_of(items: Iterable[Feeds], size: int, model: Model) -> Iterator[tuple[Feeds, list[int] | None]]:
+def batches_of(items: Iterable[Feeds], size: int, graph: ModelGraph) -> Iterator[tuple[Feeds, list[int] | None]]:
     """Up to ``size`` items of one form each, put together, with the extent of each along the first dimension.
 
     An exception of ``items`` comes behind the items before it.
@@ -58,48 +58,48 @@ def batches_of(items: Iterable[Feeds], size: int, model: Model) -> Iterator[tupl
     for item in with_last_error(items):
         if isinstance(item, LastError):
             if group:
-                yield _together(group, model)
+                yield _together(group, graph)
             raise item.error
         if group and (len(group) == size or _form(item) != _form(group[0])):
-            yield _together(group, model)
+            yield _together(group, graph)
             group = []
         group.append(item)
     if group:
-        yield _together(group, model)
+        yield _together(group, graph)
 
 
 def _form(item: Feeds) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in item.items()}
 
 
-def _together(group: list[Feeds], model: Model) -> tuple[Feeds, list[int]]:
+def _together(group: list[Feeds], graph: ModelGraph) -> tuple[Feeds, list[int]]:
     counts = [next(iter(item.values())).shape[0] for item in group]
     feeds = {name: np.concatenate([item[name] for item in group]) for name in group[0]}
     if len(group) > 1:
-        require_rows(model, {name: array.shape for name, array in feeds.items()})
+        require_rows(graph, {name: array.shape for name, array in feeds.items()})
     return feeds, counts
 
 
-_WITH_ROWS: WeakSet[Model] = WeakSet()
-"""Models whose outputs have a row for each row of the inputs."""
+_WITH_ROWS: WeakSet[ModelGraph] = WeakSet()
+"""Graphs whose outputs have a row for each row of the inputs."""
 
 
-def require_rows(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def require_rows(graph: ModelGraph, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises a ShapeError if the rows of an output are not those of the inputs, however many there are in a run.
 
     ``shapes`` are those of the inputs that have rows.
     """
-    if model in _WITH_ROWS:
+    if graph in _WITH_ROWS:
         return
     from megengine_lite._core.compile.vary_sizes import outputs_without_rows
 
-    without = outputs_without_rows(model._workers[0].network._loaded("map").model.graph, shapes)
+    without = outputs_without_rows(graph, shapes)
     if without:
         raise ShapeError(
             f"rows of output {without[0]!r} are not rows of the inputs, so it cannot be taken apart; use batch_size=1, "
             "or choose other outputs"
         )
-    _WITH_ROWS.add(model)
+    _WITH_ROWS.add(graph)
 
 
 def one_by_one(feeds: Feeds, counts: list[int]) -> Iterator[Feeds]:

@@ -20,6 +20,7 @@
 * ``debug`` - the levels of ``MEGENGINE_LITE_DEBUG``
 * ``garbage`` - when the collector of cyclic garbage waits
 * ``late_import`` - for parts of the package that are imported when they are needed
+* ``imports_at_fork`` - forks that wait for what other threads import
 * ``hashes``, ``integers``, ``suggest`` - small helpers
 
 Nothing here knows what a model is.
