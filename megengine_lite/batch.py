@@ -286,8 +286,7 @@ def _run(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> di
 def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
     given = {name: stacked(column, begin, end) for name, column in feeds.items()}
     if end - begin > 1:
-        graph = model._workers[0].network._loaded("map").model.graph
-        require_rows(graph, {name: array.shape for name, array in given.items()})
+        require_rows(model._engine("Predictor").model.graph, {name: array.shape for name, array in given.items()})
     outputs = model(given)
     check_rows(outputs, end - begin)
     return dict(outputs.items())

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from operator import length_hint
 from threading import Condition, local
 from time import perf_counter
@@ -382,7 +383,7 @@ class Model:
     def _mapped(self, inputs: Iterator[Any], size: int, ahead: int) -> Generator[Outputs, None, None]:
         waiting: deque[tuple[RunFuture, Feeds, list[int] | None]] = deque()
         failure: Exception | None = None
-        graph = self._workers[0].network._loaded("map").model.graph
+        graph = self._engine("map").model.graph
         try:
             for batch in with_last_error(batches_of((self._feeds_of(x) for x in inputs), size, graph)):
                 if isinstance(batch, LastError):
@@ -504,18 +505,21 @@ class Model:
         self, call: str, arrays: tuple[Any, ...], named: Mapping[str, Any]
     ) -> tuple[Engine, dict[str, np.ndarray]]:
         """What runs the model, and its inputs: those that are given, or random ones of the declared shapes."""
-        if self._closed:
-            raise LiteError("the model is closed: load it again")
+        engine = self._engine(call)
         if arrays or named:
             feeds = to_feeds(self._inputs, arrays, named)
             feeds.update({i.name: i.array(i.default) for i in self._inputs if i.name not in feeds})
         else:
             feeds = {i.name: i.random() if i.default is None else i.array(i.default) for i in self._inputs}
-        return self._workers[0].network._loaded(call), feeds
+        return engine, feeds
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _engine(self, call: str) -> Engine:
         if self._closed:
             raise LiteError("the model is closed: load it again")
+        return self._workers[0].network._loaded(call)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        self._engine("run_async")
         if self._pool is None:
             self._pool = ThreadPoolExecutor(len(self._workers), "megengine_lite.Model")
         return self._pool
@@ -550,8 +554,8 @@ class Model:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Model], tuple[Any, ...]]:
-        source = bytes(self._source) if isinstance(self._source, memoryview) else self._source
-        return _load_again, (source, self._options._asdict())
+        source: Any = bytes(self._source) if isinstance(self._source, memoryview) else self._source
+        return partial(load, source, **self._options._asdict()), ()
 
     def _facts(self) -> dict[str, str]:
         """What ``repr`` shows, by title."""
@@ -581,10 +585,6 @@ class Model:
         from megengine_lite._api.notebooks import facts_table
 
         return facts_table(self._facts())
-
-
-def _load_again(source: str | bytes, options: dict[str, Any]) -> Model:
-    return load(source, **options)
 
 
 _LIVE: WeakSet[Model] = WeakSet()
