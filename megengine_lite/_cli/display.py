@@ -9,6 +9,7 @@ import numpy as np
 
 from megengine_lite._core.reports.units import bytes_text as bytes_text
 from megengine_lite._core.reports.units import count_text as count_text
+from megengine_lite._core.reports.units import fixed_text as fixed_text
 from megengine_lite._core.reports.units import shape_text as shape_text
 from megengine_lite.errors import printable
 

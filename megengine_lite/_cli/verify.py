@@ -16,7 +16,7 @@ import numpy as np
 
 from megengine_lite._cli import config_files, display, flags, inputs, number_types, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
-from megengine_lite._core.reports.differences import compare
+from megengine_lite._core.reports.differences import compare, has_numbers, state_text
 from megengine_lite.errors import LiteError, LiteValueError
 
 USAGE = "MODEL [--against FILE] [--other=FLAGS] [flags]"
@@ -61,7 +61,8 @@ def execute(args: Namespace) -> dict[str, Any]:
     missing = [n for n in names if n not in theirs]
     if missing:
         raise LiteError(f"there is nothing to compare output {missing[0]!r} with; there are {', '.join(theirs)}")
-    outputs = {name: compare(ours[name], theirs[name], args.tolerance) for name in names}
+    quantized = _quantized_outputs(network)
+    outputs = {n: compare(ours[n], theirs[n], args.tolerance, quantized=n in quantized) for n in names}
     against = " ".join(t for t in (args.against, args.other) if t) or "unoptimized run"
     layers = {"layers": _layers(args, network, other, against)} if args.layers else {}
     return {
@@ -79,6 +80,13 @@ def _run(network: Any) -> dict[str, np.ndarray]:
         network.forward()
         network.wait()
     return {name: network.get_io_tensor(name).to_numpy().copy() for name in network.get_all_output_name()}
+
+
+def _quantized_outputs(network: Any) -> set[str]:
+    """Outputs whose integers stand for real numbers."""
+    session = network._loaded("verify").session
+    types = {name: session.output_dtype(name) for name in network.get_all_output_name()}
+    return {name for name, dtype in types.items() if dtype is not None and dtype.is_quantized}
 
 
 def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
@@ -133,11 +141,14 @@ def show(result: dict[str, Any]) -> None:
     """Prints one row for each output."""
     rows = []
     for name, o in result["outputs"].items():
-        numbers = [f"{o[k]:.3g}" for k in ("largest", "difference", "relative")] if "relative" in o else ["", "", ""]
-        rows.append((name, *numbers, "same" if o["equal"] else o.get("reason", "DIFFERENT")))
+        numbers = [f"{o[k]:.3g}" for k in ("largest", "difference", "relative")] if has_numbers(o) else ["", "", ""]
+        unequal = "" if "reason" in o else str(o["unequal"])
+        rows.append((name, unequal, *numbers, state_text(o, "DIFFERENT")))
     names = [display.one_line(str(result[side])) for side in ("model", "against")]
     print(f"{names[0]} against {names[1]}, tolerance {result['tolerance']:g}\n")
-    print(display.table(rows, ("output", "largest value", "difference", "relative", ""), "lrrr"))
+    print(display.table(rows, ("output", "unequal", "largest value", "difference", "relative", ""), "lrrrr"))
+    if any(o.get("exact") and not o["equal"] for o in result["outputs"].values()):
+        print("\nintegers and truth values must be the same, whatever the tolerance is")
     if "layers" in result:
         print()
         _show_layers(result["layers"])
@@ -150,12 +161,12 @@ def _show_layers(found: dict[str, Any]) -> None:
     rows = []
     for k, layer in enumerate(found["layers"]):
         numbers = [""] * 6
-        if "difference" in layer:
+        if has_numbers(layer):
             numbers = [str(layer["unequal"])]
             numbers += [f"{layer[name]:.3g}" for name in ("difference", "relative", "mean")]
-            numbers.append("" if layer["snr_db"] is None else f"{layer['snr_db']:.1f}")
-            numbers.append("" if layer["cosine"] is None else f"{layer['cosine']:.7f}")
-        state = "same" if layer["equal"] else layer.get("reason", "DIFFERENT") + ("" if layer["sure"] else "?")
+            numbers.append("" if layer["snr_db"] is None else display.fixed_text(layer["snr_db"], 1))
+            numbers.append("" if layer["cosine"] is None else display.fixed_text(layer["cosine"], 7))
+        state = state_text(layer, "DIFFERENT") + ("" if layer["sure"] else "?")
         rows.append((k, layer["op"], layer["name"], *numbers, state))
     print(display.table(rows, _LAYER_HEADER, "rllrrrrrr"))
     mine, theirs = found["unmatched"]

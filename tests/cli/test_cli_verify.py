@@ -134,9 +134,99 @@ def test_compare_sees_shapes_and_special_values():
     assert not compare(a, np.array([1, 2, np.inf]), 1)["equal"]
     assert not compare(a, a[:2], 1)["equal"]
     assert compare(np.array([1.0, 4.0]), np.array([1.5, 4.0]), 0.1) == {
-        "equal": False, "difference": 0.5, "relative": 0.125, "largest": 4.0
+        "equal": False, "difference": 0.5, "relative": 0.125, "largest": 4.0,
+        "unequal": 1, "count": 2, "exact": False,
     }  # fmt: skip
     assert compare(np.zeros((0, 3)), np.zeros((0, 3)), 0)["equal"]
+
+
+FAR = 2**53
+WHOLE = [np.bool_, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+
+
+@pytest.mark.parametrize("how", [compare, compare_closely])
+@pytest.mark.parametrize("kind", WHOLE, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("other", [None, np.float32, np.int64])
+def test_integers_are_equal_only_if_all_are(how, kind, other):
+    numbers = np.arange(1, 2001).astype(kind)
+    same = how(numbers, numbers.astype(other or kind), 0.5)
+    assert same["equal"] and same["exact"] and same["unequal"] == 0
+    wrong = numbers.copy()
+    wrong[[3, 1000]] = not numbers[0] if kind is np.bool_ else numbers[[3, 1000]] + kind(1)
+    found = how(numbers, wrong.astype(other or kind), 0.5)
+    assert (found["equal"], found["unequal"], found["count"], found["difference"]) == (False, 2, 2000, 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "difference"),
+    [
+        (np.array([FAR + 1]), np.array([FAR]), 1),
+        (np.array([FAR + 1]), np.array([float(FAR)]), 1),
+        (np.array([2**64 - 1], np.uint64), np.array([-1]), 2.0**64),
+        (np.array([-1]), np.array([2**64 - 1], np.uint64), 2.0**64),
+        (np.array([-(2**63)]), np.array([2**63 - 1]), 2.0**64),
+        (np.array([-FAR - 1]), np.array([-FAR]), 1),
+        (np.array([3]), np.array([2.75]), 0.25),
+        (np.array([2**63 - 1]), np.array([1e300]), 1e300),
+        (np.array([1.0, 30000]), np.array([1, 30001]), 1),  # whole numbers, stored as another type
+        (np.array([1]), np.array([True]), 0),
+        (np.array([2**63], np.uint64), np.array([2.0**63]), 0),
+    ],
+)
+def test_integers_are_compared_beyond_what_a_float_tells(ours, theirs, difference):
+    found = compare(ours, theirs, 1e-3)
+    assert (found["exact"], found["equal"], found["difference"]) == (True, not difference, difference)
+
+
+def test_real_numbers_follow_the_tolerance_whatever_they_are_stored_as():
+    assert compare(np.array([0.9999, 2.0]), np.array([1, 2]), 1e-3)["equal"]
+    for kind in (np.int8, np.uint8):
+        assert compare(np.array([100], kind), np.array([101], kind), 0.01)["equal"]
+        assert not compare(np.array([100], kind), np.array([101], kind), 1e-3)["equal"]
+    assert compare(np.array([10000]), np.array([10001]), 1e-3, quantized=True)["equal"]
+
+
+def class_numbers(folder):
+    """A network that gives the numbers of classes and whether they are sure, and values that another has stored."""
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+    from support import onnx_models
+
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["number"], axis=1, keepdims=0),
+        helper.make_node("Greater", ["x", "x"], ["sure"]),
+    ]
+    outputs = [("number", TensorProto.INT64, [2]), ("sure", TensorProto.BOOL, [2, 4000])]
+    made = onnx_models.make(nodes, [("x", TensorProto.FLOAT, [2, 4000])], outputs)
+    (folder / "m.onnx").write_bytes(made.SerializeToString())
+    x = np.zeros((2, 4000), np.float32)
+    x[0, 3000] = x[1, 1234] = 1
+    return folder / "m.onnx", {"in_x": x, "number": np.array([3000, 1234]), "sure": np.zeros(x.shape, bool)}
+
+
+@pytest.mark.parametrize("layers", [[], ["--layers"]])
+@pytest.mark.parametrize("name", ["number", "sure"])
+@pytest.mark.parametrize("kind", [None, np.float32])
+def test_wrong_class_numbers_are_found(run_json, capsys, tmp_path, layers, name, kind):
+    file, values = class_numbers(tmp_path)
+    if kind is not None:
+        values = {k: v.astype(kind) for k, v in values.items()}
+    words = ("verify", file, *layers, "--against", tmp_path / "v.npz")
+    np.savez(tmp_path / "v.npz", **values)
+    assert not run_json(*words)["failed"]
+    wrong = values[name].copy()
+    wrong.reshape(-1)[1] += True
+    np.savez(tmp_path / "v.npz", **{**values, name: wrong})
+    result = run_json(*words, status=1)
+    assert (result["outputs"][name]["equal"], result["outputs"][name]["unequal"]) == (False, 1)
+    if layers:
+        (layer,) = (x for x in result["layers"]["layers"] if not x["equal"])
+        assert layer["unequal"] == 1
+    assert megengine_lite_main(*map(str, words)) == 1
+    text = capsys.readouterr().out
+    count = values[name].size
+    if name == "number":
+        assert f"DIFFERENT, 1 of {count:,} numbers\n" in text and "must be the same, whatever the tolerance" in text
 
 
 # ---- layer by layer -------------------------------------------------------------------------------------------------
@@ -232,7 +322,7 @@ def test_differences_are_measured_on_finite_values():
     x = np.array([1, np.nan, np.inf, 3])
     assert compare_closely(x, x, 0) == {
         "equal": True, "difference": 0, "relative": 0, "largest": 3,
-        "unequal": 0, "mean": 0, "snr_db": None, "cosine": pytest.approx(1),
+        "exact": False, "count": 2, "unequal": 0, "mean": 0, "snr_db": None, "cosine": pytest.approx(1),
     }  # fmt: skip
     y = np.array([1, np.nan, np.inf, 3.5])
     found = compare_closely(x, y, 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,20 @@ import numpy as np
 from megengine_lite._core.reports.units import shape_text
 
 
-def compare(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
+def compare(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized: bool = False) -> dict[str, Any]:
     """Largest difference of two arrays, absolute and in parts of the largest finite value of the second one.
 
-    NaN and infinities must be at the same places.
+    NaN and infinities must be at the same places. ``unequal`` of the ``count`` finite numbers are not the same.
+    Integers and truth values are equal only if all are the same (``exact``): the nearest class number is a wrong one.
+    ``quantized`` says that integers stand for real numbers; those of eight bits always may, so they follow the
+    tolerance.
     """
-    found = _finite(a, b)
-    if isinstance(found, str):
-        return {"equal": False, "reason": found}
-    return _largest(*found, tolerance)
+    found = _differences(a, b, quantized)
+    return found if isinstance(found, dict) else _largest(*found, tolerance)
 
 
-def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, Any]:
-    """As :func:`compare`, with ``unequal`` (how many numbers are not the same), ``mean``, ``snr_db`` and ``cosine``.
+def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized: bool = False) -> dict[str, Any]:
+    """As :func:`compare`, with ``mean``, ``snr_db`` and ``cosine``.
 
     The signal is the second array and the noise the difference; ``snr_db`` is None without noise. ``cosine`` is None
     where one of the arrays is zero.
@@ -31,35 +33,100 @@ def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str,
     >>> round(found["mean"], 3), round(found["snr_db"], 2), round(found["cosine"], 4)
     (0.2, 21.94, 0.9988)
     """
-    found = _finite(a, b)
-    if isinstance(found, str):
-        return {"equal": False, "reason": found}
-    x, y = found
-    noise, signal, own = (float(np.vdot(v, v)) for v in (x - y, y, x))
+    found = _differences(a, b, quantized)
+    if isinstance(found, dict):
+        return found
+    x, y, apart, _ = found
+    noise, signal, own = (float(np.vdot(v, v)) for v in (apart, y, x))
     return {
-        **_largest(x, y, tolerance),
-        "unequal": int(np.count_nonzero(x != y)),
-        "mean": float(np.abs(x - y).mean()) if x.size else 0.0,
+        **_largest(*found, tolerance),
+        "mean": float(apart.mean()) if x.size else 0.0,
         "snr_db": None if not noise else 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else 0.0,
         "cosine": float(np.vdot(x, y)) / math.sqrt(own) / math.sqrt(signal) if own and signal else None,
     }
 
 
-def _finite(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray] | str:
-    """The finite values of both as float64, or why they cannot be compared."""
+def state_text(found: Mapping[str, Any], different: str) -> str:
+    """What a comparison has found, in a few words; ``different`` is the word for numbers that are not equal."""
+    if "reason" in found:
+        return str(found["reason"])
+    count = found["count"]
+    told = ["same" if found["equal"] else different]
+    if found["exact"] and not found["equal"]:
+        told.append(f"{found['unequal']:,} of {count:,} numbers")
+    return ", ".join(told)
+
+
+def has_numbers(found: Mapping[str, Any]) -> bool:
+    """Whether a comparison has found finite numbers in both arrays."""
+    return "reason" not in found and bool(found["count"])
+
+
+def _differences(
+    a: np.ndarray, b: np.ndarray, quantized: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool] | dict[str, Any]:
+    """The finite values of both as float64, how far they are apart, and whether they must be the same.
+
+    A comparison that says why, if they cannot be compared.
+    """
     if a.shape != b.shape:
-        return f"shapes {shape_text(a.shape)} and {shape_text(b.shape)} differ"
+        return _refused(f"shapes {shape_text(a.shape)} and {shape_text(b.shape)} differ")
     if np.iscomplexobj(a) or np.iscomplexobj(b):
-        return "complex numbers are not compared"
+        return _refused("complex numbers are not compared")
     x, y = a.astype(np.float64), b.astype(np.float64)
     finite = np.isfinite(x) & np.isfinite(y)
     if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
-        return "NaN or infinities differ"
-    return x[finite], y[finite]
+        return _refused("NaN or infinities differ")
+    x, y = x[finite], y[finite]
+    apart = np.abs(x - y)
+    exact = not quantized and _counts(a, b)
+    return x, y, _apart_exactly(a[finite], b[finite], apart) if exact else apart, exact
 
 
-def _largest(x: np.ndarray, y: np.ndarray, tolerance: float) -> dict[str, Any]:
-    difference = float(np.abs(x - y).max(initial=0))
+def _refused(reason: str) -> dict[str, Any]:
+    return {"equal": False, "reason": reason}
+
+
+def _counts(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether numbers count or name something. Whole numbers may be stored for results that are real numbers."""
+    if _is_whole_type(a):
+        return True
+    return _is_whole_type(b) and (a.dtype.kind != "f" or bool(np.all(a == np.rint(a))))
+
+
+def _is_whole_type(array: np.ndarray) -> bool:
+    return array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.dtype.itemsize > 1)
+
+
+def _apart_exactly(a: np.ndarray, b: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """How far numbers are apart where a float64 cannot tell one integer from the next."""
+    (bits_a, below_a, whole_a), (bits_b, below_b, whole_b) = _whole(a), _whole(b)
+    between = np.where(bits_a > bits_b, bits_a - bits_b, bits_b - bits_a).astype(np.float64)
+    return np.where(whole_a & whole_b & (below_a == below_b), between, apart)
+
+
+def _whole(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The 64 bits of whole numbers, which are below zero, and which numbers are whole and have so few bits."""
+    below = values < 0
+    if values.dtype.kind != "f":
+        return values.astype(np.uint64), below, np.full(values.shape, True)
+    whole = (values == np.rint(values)) & (values >= -(2.0**63)) & (values < 2.0**64)
+    kept = np.where(whole, values, 0)
+    up = np.where(below, 0, kept).astype(np.uint64)
+    return np.where(below, np.where(below, kept, 0).astype(np.int64).view(np.uint64), up), below, whole
+
+
+def _largest(x: np.ndarray, y: np.ndarray, apart: np.ndarray, exact: bool, tolerance: float) -> dict[str, Any]:
+    difference = float(apart.max(initial=0))
     largest = float(np.abs(y).max(initial=0))
     relative = difference / largest if largest else difference
-    return {"equal": relative <= tolerance, "difference": difference, "relative": relative, "largest": largest}
+    unequal = int(np.count_nonzero(apart))
+    return {
+        "equal": not unequal if exact else relative <= tolerance,
+        "exact": exact,
+        "count": x.size,
+        "unequal": unequal,
+        "difference": difference,
+        "relative": relative,
+        "largest": largest,
+    }

@@ -22,6 +22,15 @@ def count_text(value: float) -> str:
     return f"{value:.3g}"
 
 
+def fixed_text(value: float, digits: int) -> str:
+    """The number with so many digits behind the point; what is rounded to zero has no sign.
+
+    >>> fixed_text(-0.04, 1), fixed_text(-0.06, 1)
+    ('0.0', '-0.1')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
 def ratio_text(times: Sequence[float | None]) -> str:
     """How many times as long the second takes; empty if that cannot be said.
 

@@ -58,6 +58,10 @@ class LayerResult:
     tensors: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
 
+    @property
+    def is_quantized(self) -> bool:
+        return self.dtype is not None and self.dtype.is_quantized
+
     def values(self) -> np.ndarray:
         """Real values; those of a quantized type are what its numbers stand for."""
         dtype = self.dtype
@@ -198,11 +202,21 @@ def _by_value(a: Sequence[LayerResult], b: Sequence[LayerResult], tolerance: flo
             near = np.abs(samples[result.array.shape] - mine).max(axis=1, initial=0) <= limit if group else []
             for k in np.flatnonzero(near):
                 theirs = group[int(k)]
-                if theirs.id not in taken and compare(result.values(), theirs.values(), tolerance)["equal"]:
+                if theirs.id not in taken and _equal(result, theirs, tolerance):
                     found[result.id] = (theirs, "value")
                     taken.add(theirs.id)
                     break
     return found
+
+
+def _equal(a: LayerResult, b: LayerResult, tolerance: float) -> bool:
+    found = compare(a.values(), b.values(), tolerance, quantized=a.is_quantized or b.is_quantized)
+    return bool(found["equal"])
+
+
+def _compared(a: LayerResult, b: LayerResult, tolerance: float) -> dict[str, Any]:
+    quantized = a.is_quantized or b.is_quantized
+    return compare_closely(a.values(), b.values(), tolerance, quantized=quantized) | _in_steps(a, b)
 
 
 def _sample(result: LayerResult) -> np.ndarray:
@@ -367,8 +381,7 @@ def compare_layers(
         that differs, or None. ``note``: a sentence on that.
     """
     compared = [
-        (mine, how, compare_closely(mine.values(), theirs.values(), tolerance) | _in_steps(mine, theirs))
-        for mine, theirs, how in _pairs(a, b, same_file, tolerance)
+        (mine, how, _compared(mine, theirs, tolerance)) for mine, theirs, how in _pairs(a, b, same_file, tolerance)
     ]
     layers = [
         {

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from megengine_lite._core.reports.differences import has_numbers, state_text
 from megengine_lite._core.reports.units import bytes_text, count_text, ratio_text, shape_text
 
 # Rows of tables that may be long.
@@ -177,8 +178,8 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
         (
             layer["op"],
             layer["name"],
-            *("" if layer.get(k) is None else _short(layer[k]) for k in _NUMBERS),
-            "same" if layer["equal"] else layer.get("reason", "different") + ("" if layer["sure"] else "?"),
+            *("" if not has_numbers(layer) or layer[k] is None else _short(layer[k]) for k in _NUMBERS),
+            state_text(layer, "different") + ("" if layer["sure"] else "?"),
         )
         for layer in layers
     )
