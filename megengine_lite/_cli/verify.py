@@ -167,10 +167,13 @@ def _show_layers(found: dict[str, Any]) -> None:
             numbers.append("" if layer["snr_db"] is None else display.fixed_text(layer["snr_db"], 1))
             numbers.append("" if layer["cosine"] is None else display.fixed_text(layer["cosine"], 7))
         state = state_text(layer, "DIFFERENT") + ("" if layer["sure"] else "?")
-        rows.append((k, layer["op"], layer["name"], *numbers, state))
+        name = f"{layer['name']} (there {layer['other_name']})" if layer["misnamed"] else layer["name"]
+        rows.append((k, layer["op"], name, *numbers, state))
     print(display.table(rows, _LAYER_HEADER, "rllrrrrrr"))
     mine, theirs = found["unmatched"]
     print(f"\n{len(rows)} results compared; {mine} of this run and {theirs} of the other have no partner")
+    if any(layer["misnamed"] for layer in found["layers"]):
+        print("results called NAME (there OTHER) have different names: in the other run NAME is another result")
     if found["first"] is not None:
         first = found["layers"][found["first"]]
         print(f"the first that differs: {found['first']}, {first['op']} {first['name']!r}")

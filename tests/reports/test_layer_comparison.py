@@ -225,3 +225,87 @@ def test_stored_values_of_which_no_name_is_known_are_refused():
 def test_complex_numbers_are_not_compared():
     found = compare_closely(np.array([1.0]), np.array([1 + 100j]), 1e-3)
     assert found == {"equal": False, "reason": "complex numbers are not compared"}
+
+
+# ---- names that say nothing ------------------------------------------------------------------------------------------
+
+
+def chain(numbers, scales=(1.0,) * 8, ops=("Product", "Softmax"), shapes=((4, 8),)):
+    """A chain of results named by numbers, as exporters name tensors; ``scales`` are faults."""
+    rng = np.random.default_rng(3)
+    values = [rng.standard_normal(shapes[k % len(shapes)]).astype(np.float32) for k in range(len(scales))]
+    return [
+        LayerResult(k, ops[k % len(ops)], str(n), None, np.float32(scale) * v, (k - 1,), (str(n),))
+        for k, (n, scale, v) in enumerate(zip(numbers, scales, values, strict=True))
+    ]
+
+
+SHIFTED = [[3, 4, 5, 6, 7, 8, 9, 10], [1, 2, 3, 5, 6, 7, 8, 9], [8, 7, 6, 5, 4, 3, 2, 1], [2, 1, 4, 3, 6, 5, 8, 7]]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("fault", [None, 0, 3, 7])
+@pytest.mark.parametrize("numbers", [range(1, 9), *SHIFTED])
+def test_names_that_numbers_contradict_are_not_believed(numbers, fault, turned):
+    """The result at the same place is the partner of each, whatever both are called."""
+    scales = [1.5 if k == fault else 1.0 for k in range(8)]
+    ours, theirs = chain(range(1, 9)), chain(numbers, scales)
+    if turned:
+        ours, theirs = theirs, ours
+    found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
+    pairs = [(x["name"], x["other_name"]) for x in found["layers"]]
+    expected = [(x.name, y.name) for x, y in zip(ours, theirs, strict=True)]
+    if fault is not None and found["unmatched"] == [1, 1]:
+        expected.pop(fault)  # what is behind is the same: the pair says nothing
+        assert found["first"] is None
+    else:
+        assert found["first"] == fault
+    assert pairs == expected
+    called = {r.name for r in theirs}
+    for layer in found["layers"]:
+        other = layer["name"] != layer["other_name"]
+        assert layer["misnamed"] == (other and layer["name"] in called)
+        assert not other or layer["matched_by"] in ("value", "order")
+
+
+def test_names_that_operators_or_shapes_contradict_come_last():
+    for more in ({"ops": ("Sum", "Softmax")}, {"shapes": ((4, 8), (8, 4))}):
+        theirs = [r for r in chain(range(1, 9), [1.5] * 8, **more) if r.name in "357"]
+        ours = chain(range(1, 9))
+        found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
+        assert [x["other_name"] for x in found["layers"]] == ["3", "5", "7"]
+    # one run has kept a result that the other has not, so that the rest is shifted
+    theirs = chain([1, 3, 4, 5, 6, 7, 8, 9])
+    theirs.insert(1, LayerResult(99, "Identity", "2", None, -theirs[0].array, (0,), ("2",)))
+    found = compare_layers(chain(range(1, 9)), theirs, same_file=False, tolerance=1e-3, names="ab")
+    assert found["first"] is None and len(found["layers"]) == 8 and found["unmatched"] == [0, 1]
+
+
+def test_name_with_nothing_in_common_is_marked_where_what_follows_is_the_same():
+    ours, theirs = chain(range(1, 5), [1] * 4), chain(range(1, 5), [1, 1, -1, 1])
+    found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
+    assert [(x["equal"], x["sure"]) for x in found["layers"]] == [(True, True)] * 2 + [(False, False), (True, True)]
+    assert found["first"] == 2 and "found by its name alone" in found["note"]
+    stored = stored_results({r.name: r.array for r in theirs})
+    found = compare_layers(ours, stored, same_file=False, tolerance=1e-3, names="ab")
+    assert [x["sure"] for x in found["layers"]] == [True, True, False, True]
+    ours, theirs = chain(range(1, 5), [1] * 4), chain(range(1, 5), [1, 1, -1, 1.5])
+    found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
+    assert all(x["sure"] for x in found["layers"]) and found["first"] == 2
+    found = compare_layers(ours, chain(range(1, 5), [1, 1, -1, 1]), same_file=True, tolerance=1e-3, names="ab")
+    assert all(x["sure"] for x in found["layers"])
+
+
+def test_equal_numbers_without_information_do_not_contradict_a_name():
+    """All zero behind a ReLU: so may any other result be."""
+
+    def zeros(*values):
+        return [
+            LayerResult(k, "Relu", f"r{k}", None, np.full(9, v, np.float32) if v == 0 else np.arange(9.0) * v, (k - 1,),
+                        (f"r{k}",))
+            for k, v in enumerate(values)
+        ]  # fmt: skip
+
+    found = compare_layers(zeros(1, 0, 2, 5), zeros(1, 3, 0, 6), same_file=False, tolerance=1e-3, names="ab")
+    assert [(x["name"], x["other_name"]) for x in found["layers"]] == [(f"r{k}",) * 2 for k in range(4)]
+    assert found["first"] == 1

@@ -94,7 +94,8 @@ def layer_results(session: Session, model: LoadedModel | None = None) -> list[La
     ]
 
 
-_GUESSED = ("order", "stem")
+_DOUBTFUL = "doubtful name"
+_GUESSED = ("order", "stem", _DOUBTFUL)
 """Ways to find pairs that say nothing of their numbers."""
 
 _Partners: TypeAlias = dict[int, tuple[LayerResult, str]]
@@ -151,11 +152,50 @@ def _pairs(
     rest_a, rest_b = _without_partner(a, b, partner)
     partner.update(_by_stem(rest_a, rest_b))
     rest_a, rest_b = _without_partner(a, b, partner)
-    if all(r.op for r in rest_b) and max(len(rest_a), len(rest_b)) <= MOST_WITHOUT_NAME:
-        partner.update(_by_value(rest_a, rest_b, tolerance))
+    if all(r.op for r in b) and max(len(rest_a), len(rest_b)) <= MOST_WITHOUT_NAME:
+        doubts = _doubts(a, b, partner, tolerance)
+        named = {number: partner.pop(number) for number in doubts}
+        partner.update(_by_value(*_without_partner(a, b, partner), tolerance))
         for gap in list(_gaps(a, b, partner)):
             partner.update(_by_order(*gap))
+        taken = {found.id for found, _ in partner.values()}
+        for number, (theirs, how) in named.items():
+            if number not in partner and theirs.id not in taken:
+                partner[number] = theirs, _DOUBTFUL if doubts[number] else how
+            elif number in partner and partner[number][0] is theirs:
+                partner[number] = theirs, how
     return [(r, *partner[r.id]) for r in a if r.id in partner]
+
+
+def _doubts(
+    a: Sequence[LayerResult], b: Sequence[LayerResult], partner: _Partners, tolerance: float
+) -> dict[int, bool]:
+    """Pairs whose names are not to be believed before values and order; True if not even if those find nothing.
+
+    Two exports may number their tensors differently, so that equal names say nothing. That is seen where a result of
+    the same operator and the same numbers is elsewhere in the other run. Where names are right, order says the same.
+    An operator or a shape contradicts, too, but one run may have fused other operators.
+    """
+    unequal = {r.id: partner[r.id][0] for r in a if r.id in partner and not _equal(r, partner[r.id][0], tolerance)}
+    if not unequal:
+        return {}
+    equal = {number: found for number, found in partner.items() if number not in unequal}
+    rest_a, rest_b = ([r for r in rest if _is_telling(r)] for rest in _without_partner(a, b, equal))
+    elsewhere = _by_value(rest_a, rest_b, tolerance, same_operator=True)
+    known = {theirs.id for theirs, _ in elsewhere.values()}
+    shifted = any(number in elsewhere or theirs.id in known for number, theirs in unequal.items())
+    doubts: dict[int, bool] = {}
+    for mine in a:
+        theirs = unequal.get(mine.id)
+        if theirs is not None and (shifted or (mine.op, mine.array.shape) != (theirs.op, theirs.array.shape)):
+            doubts[mine.id] = shifted or mine.op != theirs.op
+    return doubts
+
+
+def _is_telling(result: LayerResult) -> bool:
+    """Whether the numbers are not all one, as those of another result may be by chance."""
+    flat = result.array.reshape(-1)
+    return bool(np.any(flat != flat[:1]))
 
 
 def _without_partner(
@@ -186,20 +226,26 @@ def _by_stem(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
     return found
 
 
-def _by_value(a: Sequence[LayerResult], b: Sequence[LayerResult], tolerance: float) -> _Partners:
+def _by_value(
+    a: Sequence[LayerResult], b: Sequence[LayerResult], tolerance: float, *, same_operator: bool = False
+) -> _Partners:
     """The first result of the same shape and the same numbers for each, every one for one only."""
-    groups: dict[tuple[int, ...], list[LayerResult]] = {}
+
+    def key(result: LayerResult) -> tuple[str, tuple[int, ...]]:
+        return result.op if same_operator else "", result.array.shape
+
+    groups: dict[tuple[str, tuple[int, ...]], list[LayerResult]] = {}
     for result in b:
-        groups.setdefault(result.array.shape, []).append(result)
-    samples = {shape: np.stack([_sample(r) for r in group]) for shape, group in groups.items()}
+        groups.setdefault(key(result), []).append(result)
+    samples = {k: np.stack([_sample(r) for r in group]) for k, group in groups.items()}
     found: _Partners = {}
     taken = set()
     with np.errstate(invalid="ignore"):  # infinities
         for result in a:
-            group = groups.get(result.array.shape, [])
+            group = groups.get(key(result), [])
             mine = _sample(result)
             limit = tolerance * np.abs(mine).max(initial=0)
-            near = np.abs(samples[result.array.shape] - mine).max(axis=1, initial=0) <= limit if group else []
+            near = np.abs(samples[key(result)] - mine).max(axis=1, initial=0) <= limit if group else []
             for k in np.flatnonzero(near):
                 theirs = group[int(k)]
                 if theirs.id not in taken and _equal(result, theirs, tolerance):
@@ -278,23 +324,29 @@ def _uncross(a: Sequence[LayerResult], b: list[LayerResult]) -> None:
                 apart[:, [i, j]] = apart[:, [j, i]]
 
 
-def _likely(compared: Sequence[tuple[LayerResult, str, dict[str, Any]]]) -> list[bool]:
-    """Which pairs to believe: not those found by order or stem that are unlike while what is made of them is the same.
+def _judged(compared: Sequence[tuple[LayerResult, LayerResult, str, dict[str, Any]]]) -> list[tuple[bool, bool]]:
+    """Which pairs to believe, and which of those are sure.
 
-    Two such results have no more in common than operator and shape: of two branches with a sum behind them, one run
-    fuses the sum with the first, the other with the second, and each has only a result of the other branch.
+    Not to be believed are those found by order or stem that are unlike while what is made of them is the same. Two such
+    results have no more in common than operator and shape: of two branches with a sum behind them, one run fuses the
+    sum with the first, the other with the second, and each has only a result of the other branch. A name is believed
+    even then, but it is not sure that it means the same in both.
     """
-    believed = [True] * len(compared)
+    judged = []
     same_behind: dict[int, bool] = {}  # for a variable whether all results that read it are the same
-    for k in reversed(range(len(compared))):
-        mine, how, found = compared[k]
-        same = found["equal"]
-        unlike = "reason" in found or (found["snr_db"] is not None and found["snr_db"] < _UNLIKE)
-        if how in _GUESSED and not same and unlike and same_behind.get(mine.id, False):
-            believed[k], same = False, True
+    for mine, theirs, how, found in reversed(compared):
+        same, behind = found["equal"], same_behind.get(mine.id, False)
+        snr = found.get("snr_db", -math.inf)  # None without noise
+        unlike, foreign = (snr is not None and snr < limit for limit in (_UNLIKE, _FOREIGN))
+        believed = not (how in _GUESSED and not same and unlike and behind)
+        if how == "name":  # NaN and infinities are a difference whatever becomes of them
+            foreign = foreign and behind and ("reason" not in found or mine.array.shape != theirs.array.shape)
+        sure = same or not foreign or how == "number"
+        judged.append((believed, sure))
+        unknown = not believed or (how == "name" and not sure)
         for read in mine.reads:
-            same_behind[read] = same_behind.get(read, True) and same
-    return believed
+            same_behind[read] = same_behind.get(read, True) and (same or unknown)
+    return judged[::-1]
 
 
 def _in_steps(a: LayerResult, b: LayerResult) -> dict[str, Any]:
@@ -308,21 +360,15 @@ def _in_steps(a: LayerResult, b: LayerResult) -> dict[str, Any]:
     return {"steps": int(np.abs(steps).max(initial=0)), "same_rounding": own.ties_to_even == other.ties_to_even}
 
 
-def _is_sure(how: str, found: Mapping[str, Any]) -> bool:
-    """Whether two results certainly belong together, or are at least so near that it does not matter."""
-    if how not in _GUESSED or found["equal"]:
-        return True
-    return "reason" not in found and (found["snr_db"] is None or found["snr_db"] >= _FOREIGN)
-
-
 def _note_on_first(layers: Sequence[Mapping[str, Any]], first: int) -> str:
     """What there is to say of the first result that differs."""
     note = _note(layers[first])
     if layers[first]["sure"]:
         return note
+    by_name = layers[first]["matched_by"] in ("name", _DOUBTFUL)
     note += (
-        f"{' ' if note else ''}The other run's result was found by its place alone, and both have little in common: it"
-        " may be the result of another branch."
+        f"{' ' if note else ''}The other run's result was found by its {'name' if by_name else 'place'} alone, and both"
+        f" have little in common: it may be {'another one' if by_name else 'the result of another branch'}."
     )
     sure = next((k for k, layer in enumerate(layers) if not layer["equal"] and layer["sure"]), None)
     if sure is None:
@@ -359,8 +405,9 @@ def compare_layers(
     same_file
         Both are of one model, so that variables have the same numbers. Otherwise results belong together that have the
         same name (that of a tensor, or of an operator), or that of a step of it in an exported file, or else the same
-        shape and numbers. Between these the order decides, among results of the same operators and shapes. Pairs by a
-        step or by order that are unlike are left out if all that is made of them is the same.
+        shape and numbers. Between these the order decides, among results of the same operators and shapes. A name that
+        the numbers, the operator or the shape contradict comes last. Pairs by a step, by order or by such a name that
+        are unlike are left out if all that is made of them is the same.
     tolerance
         The largest difference in parts of the largest value at which numbers are the same.
     names
@@ -374,26 +421,30 @@ def compare_layers(
     Returns
     -------
     dict
-        ``layers``: for each result that both have ``op``, ``name``, ``shape``, ``matched_by``, ``sure`` (False for
-        results that differ and may be those of two branches), and what
-        :func:`compare_closely` tells; of results of one quantized type also ``steps``, the largest difference in
-        scales, and ``same_rounding``, whether both round halves to the same side. ``first``: the position of the first
-        that differs, or None. ``note``: a sentence on that.
+        ``layers``: for each result that both have ``op``, ``name``, ``other_name``, ``shape``, ``matched_by``,
+        ``misnamed`` (another result of the other run has that name), ``sure`` (False for results that differ and may
+        not belong together), and what :func:`compare_closely` tells; of results of one quantized type also ``steps``,
+        the largest difference in scales, and ``same_rounding``, whether both round halves to the same side. ``first``:
+        the position of the first that differs, or None. ``note``: a sentence on that.
     """
     compared = [
-        (mine, how, _compared(mine, theirs, tolerance)) for mine, theirs, how in _pairs(a, b, same_file, tolerance)
+        (mine, theirs, how, _compared(mine, theirs, tolerance))
+        for mine, theirs, how in _pairs(a, b, same_file, tolerance)
     ]
+    names_of_b = {r.name for r in b}
     layers = [
         {
             "op": mine.op,
             "name": mine.name,
+            "other_name": theirs.name,
             "shape": list(mine.array.shape),
             "matched_by": how,
-            "sure": _is_sure(how, found),
+            "misnamed": how in ("value", "order") and mine.name in names_of_b and mine.name != theirs.name,
+            "sure": sure,
             **found,
         }
-        for (mine, how, found), likely in zip(compared, _likely(compared), strict=True)
-        if likely
+        for (mine, theirs, how, found), (believed, sure) in zip(compared, _judged(compared), strict=True)
+        if believed
     ]
     if a and b and not layers and not any(r.op for r in b):
         few = ", ".join(repr(next(iter((*r.tensors, *r.operators)), r.name)) for r in a[:3])
