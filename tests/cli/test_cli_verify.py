@@ -332,3 +332,28 @@ def test_differences_are_measured_on_finite_values():
     assert compare_closely(np.zeros(2), np.ones(2), 1)["cosine"] is None
     assert compare_closely(np.ones(2), np.zeros(2), 1)["snr_db"] == 0
     assert compare_closely(np.zeros((0, 3)), np.zeros((0, 3)), 0)["mean"] == 0
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1e-160, 1.0, 1e160, 1e300, 8e307])
+@pytest.mark.parametrize("other", [1.0, 0.75, 0.0, -1.0, 5e-324])
+@pytest.mark.parametrize("turned", [False, True])
+def test_numbers_of_any_size_are_compared(size, other, turned):
+    arrays = np.array([size, size, -size]), np.array([size, size * other, -size])
+    if turned:
+        arrays = arrays[::-1]
+    with np.errstate(all="raise", under="ignore"):
+        found = compare_closely(*arrays, 0)
+    json.dumps(found, allow_nan=False)
+    assert 0 < found["cosine"] <= 1 and found["equal"] == (found["snr_db"] is None) == np.array_equal(*arrays)
+    if size > 1e-300 and other != 5e-324:
+        x, y = (array / size for array in arrays)
+        unscaled = compare_closely(x, y, 0)
+        assert found["cosine"] == pytest.approx(unscaled["cosine"])
+        assert found["relative"] == pytest.approx(unscaled["relative"])
+        assert found["snr_db"] == pytest.approx(unscaled["snr_db"], abs=1e-6)
+
+
+def test_comparisons_of_the_largest_with_the_smallest_number_are_finite():
+    for a, b in ((1.7e308, 5e-324), (5e-324, 1.7e308), (1.7e308, -1.7e308), (1.7e308, 0.0)):
+        found = compare_closely(np.full(40, a), np.full(40, b), 1e-3)
+        assert not found["equal"] and all(v is None or np.isfinite(v) for v in found.values())

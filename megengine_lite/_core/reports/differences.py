@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,9 @@ def compare(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized: bool =
     """Largest difference of two arrays, absolute and in parts of the largest finite value of the second one.
 
     NaN and infinities must be at the same places. ``unequal`` of the ``count`` finite numbers are not the same.
-    Integers and truth values are equal only if all are the same (``exact``): the nearest class number is a wrong one.
-    ``quantized`` says that integers stand for real numbers; those of eight bits always may, so they follow the
-    tolerance.
+    Integers and truth values are equal only if all are the same (``exact``): the
+    nearest class number is a wrong one. ``quantized`` says that integers stand for real numbers; those of eight bits
+    always may, so they follow the tolerance.
     """
     found = _differences(a, b, quantized)
     return found if isinstance(found, dict) else _largest(*found, tolerance)
@@ -37,12 +38,14 @@ def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized
     if isinstance(found, dict):
         return found
     x, y, apart, _ = found
-    noise, signal, own = (float(np.vdot(v, v)) for v in (apart, y, x))
+    noise, signal = _decibels(apart), _decibels(y)
+    most = float(apart.max(initial=0))
+    own, other = _unit(x), _unit(y)
     return {
         **_largest(*found, tolerance),
-        "mean": float(apart.mean()) if x.size else 0.0,
-        "snr_db": None if not noise else 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else 0.0,
-        "cosine": float(np.vdot(x, y)) / math.sqrt(own) / math.sqrt(signal) if own and signal else None,
+        "mean": most * float((apart / most).mean()) if most else 0.0,
+        "snr_db": None if noise is None else 0.0 if signal is None else signal - noise,
+        "cosine": None if own is None or other is None else float(np.clip(np.vdot(own, other), -1, 1)),
     }
 
 
@@ -78,7 +81,8 @@ def _differences(
     if not np.array_equal(x[~finite], y[~finite], equal_nan=True):
         return _refused("NaN or infinities differ")
     x, y = x[finite], y[finite]
-    apart = np.abs(x - y)
+    with np.errstate(over="ignore"):
+        apart = np.minimum(np.abs(x - y), sys.float_info.max)
     exact = not quantized and _counts(a, b)
     return x, y, _apart_exactly(a[finite], b[finite], apart) if exact else apart, exact
 
@@ -119,7 +123,7 @@ def _whole(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _largest(x: np.ndarray, y: np.ndarray, apart: np.ndarray, exact: bool, tolerance: float) -> dict[str, Any]:
     difference = float(apart.max(initial=0))
     largest = float(np.abs(y).max(initial=0))
-    relative = difference / largest if largest else difference
+    relative = min(difference / largest, sys.float_info.max) if largest else difference
     unequal = int(np.count_nonzero(apart))
     return {
         "equal": not unequal if exact else relative <= tolerance,
@@ -130,3 +134,21 @@ def _largest(x: np.ndarray, y: np.ndarray, apart: np.ndarray, exact: bool, toler
         "relative": relative,
         "largest": largest,
     }
+
+
+def _scaled(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Numbers up to 1, whose squares neither overflow nor vanish, and what they were divided by."""
+    most = float(np.abs(values).max(initial=0))
+    return (values / most if most else values), most
+
+
+def _decibels(values: np.ndarray) -> float | None:
+    """Ten times the logarithm of the sum of squares; None for zero."""
+    scaled, most = _scaled(values)
+    return 20 * math.log10(most) + 10 * math.log10(float(np.vdot(scaled, scaled))) if most else None
+
+
+def _unit(values: np.ndarray) -> np.ndarray | None:
+    """The vector of length 1 in the same direction; None for zero."""
+    scaled, most = _scaled(values)
+    return scaled / math.sqrt(float(np.vdot(scaled, scaled))) if most else None
