@@ -142,7 +142,7 @@ def show(result: dict[str, Any]) -> None:
     rows = []
     for name, o in result["outputs"].items():
         numbers = [f"{o[k]:.3g}" for k in ("largest", "difference", "relative")] if has_numbers(o) else ["", "", ""]
-        unequal = "" if "reason" in o else str(o["unequal"])
+        unequal = str(o["unequal"]) if has_numbers(o) else ""
         rows.append((name, unequal, *numbers, state_text(o, "DIFFERENT")))
     names = [display.one_line(str(result[side])) for side in ("model", "against")]
     print(f"{names[0]} against {names[1]}, tolerance {result['tolerance']:g}\n")

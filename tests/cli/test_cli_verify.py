@@ -135,7 +135,7 @@ def test_compare_sees_shapes_and_special_values():
     assert not compare(a, a[:2], 1)["equal"]
     assert compare(np.array([1.0, 4.0]), np.array([1.5, 4.0]), 0.1) == {
         "equal": False, "difference": 0.5, "relative": 0.125, "largest": 4.0,
-        "unequal": 1, "count": 2, "exact": False,
+        "unequal": 1, "count": 2, "exact": False, "nan": 0, "infinite": 0,
     }  # fmt: skip
     assert compare(np.zeros((0, 3)), np.zeros((0, 3)), 0)["equal"]
 
@@ -322,7 +322,8 @@ def test_differences_are_measured_on_finite_values():
     x = np.array([1, np.nan, np.inf, 3])
     assert compare_closely(x, x, 0) == {
         "equal": True, "difference": 0, "relative": 0, "largest": 3,
-        "exact": False, "count": 2, "unequal": 0, "mean": 0, "snr_db": None, "cosine": pytest.approx(1),
+        "exact": False, "count": 4, "nan": 1, "infinite": 1, "unequal": 0, "mean": 0,
+        "snr_db": None, "cosine": pytest.approx(1),
     }  # fmt: skip
     y = np.array([1, np.nan, np.inf, 3.5])
     found = compare_closely(x, y, 0.1)
@@ -357,3 +358,36 @@ def test_comparisons_of_the_largest_with_the_smallest_number_are_finite():
     for a, b in ((1.7e308, 5e-324), (5e-324, 1.7e308), (1.7e308, -1.7e308), (1.7e308, 0.0)):
         found = compare_closely(np.full(40, a), np.full(40, b), 1e-3)
         assert not found["equal"] and all(v is None or np.isfinite(v) for v in found.values())
+
+
+NAN, INFINITE = np.nan, np.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([NAN] * 3, "same, all NaN"),
+        ([INFINITE, -INFINITE], "same, all infinite"),
+        ([NAN, INFINITE, 1, 2], "same, 1 of 4 NaN, 1 of 4 infinite"),
+        ([1, 2], "same"),
+        ([], "same, no numbers"),
+    ],
+)
+def test_what_is_no_number_is_told(run_json, capsys, tmp_path, values, told):
+    onnx = pytest.importorskip("onnx")
+    from support import onnx_models
+
+    shape, kind = [len(values)], onnx.TensorProto.FLOAT
+    nodes = [onnx.helper.make_node("Neg", ["x"], ["t"]), onnx.helper.make_node("Neg", ["t"], ["y"])]
+    made = onnx_models.make(nodes, [("x", kind, shape)], [("y", kind, shape)])
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    x = np.array(values, np.float32)
+    np.savez(tmp_path / "v.npz", in_x=x, y=x)
+    words = [str(w) for w in ("verify", tmp_path / "m.onnx", "--layers", "--against", tmp_path / "v.npz")]
+    assert megengine_lite_main(*words) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.endswith(told)]
+    assert len(rows) == 2  # of the output, and of the result of the operator
+    if "all" in told or "no numbers" in told:
+        assert all("0" not in row.removesuffix(told).split("y", 1)[1] for row in rows)
+    found = run_json(*words)["outputs"]["y"]
+    assert (found["nan"], found["infinite"], found["count"]) == (np.isnan(x).sum(), np.isinf(x).sum(), x.size)

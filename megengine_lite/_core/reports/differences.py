@@ -15,13 +15,13 @@ from megengine_lite._core.reports.units import shape_text
 def compare(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized: bool = False) -> dict[str, Any]:
     """Largest difference of two arrays, absolute and in parts of the largest finite value of the second one.
 
-    NaN and infinities must be at the same places. ``unequal`` of the ``count`` finite numbers are not the same.
-    Integers and truth values are equal only if all are the same (``exact``): the
+    NaN and infinities must be at the same places; ``nan`` and ``infinite`` of the ``count`` numbers are such.
+    ``unequal`` numbers are not the same. Integers and truth values are equal only if all are the same (``exact``): the
     nearest class number is a wrong one. ``quantized`` says that integers stand for real numbers; those of eight bits
     always may, so they follow the tolerance.
     """
     found = _differences(a, b, quantized)
-    return found if isinstance(found, dict) else _largest(*found, tolerance)
+    return found if isinstance(found, dict) else _largest(a, *found, tolerance)
 
 
 def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized: bool = False) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def compare_closely(a: np.ndarray, b: np.ndarray, tolerance: float, *, quantized
     most = float(apart.max(initial=0))
     own, other = _unit(x), _unit(y)
     return {
-        **_largest(*found, tolerance),
+        **_largest(a, *found, tolerance),
         "mean": most * float((apart / most).mean()) if most else 0.0,
         "snr_db": None if noise is None else 0.0 if signal is None else signal - noise,
         "cosine": None if own is None or other is None else float(np.clip(np.vdot(own, other), -1, 1)),
@@ -55,14 +55,19 @@ def state_text(found: Mapping[str, Any], different: str) -> str:
         return str(found["reason"])
     count = found["count"]
     told = ["same" if found["equal"] else different]
+    if not count:
+        told.append("no numbers")
     if found["exact"] and not found["equal"]:
         told.append(f"{found['unequal']:,} of {count:,} numbers")
+    for kind, name in (("nan", "NaN"), ("infinite", "infinite")):
+        if found[kind]:
+            told.append(f"all {name}" if found[kind] == count else f"{found[kind]:,} of {count:,} {name}")
     return ", ".join(told)
 
 
 def has_numbers(found: Mapping[str, Any]) -> bool:
     """Whether a comparison has found finite numbers in both arrays."""
-    return "reason" not in found and bool(found["count"])
+    return "reason" not in found and bool(found["count"] - found["nan"] - found["infinite"])
 
 
 def _differences(
@@ -120,16 +125,21 @@ def _whole(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.where(below, np.where(below, kept, 0).astype(np.int64).view(np.uint64), up), below, whole
 
 
-def _largest(x: np.ndarray, y: np.ndarray, apart: np.ndarray, exact: bool, tolerance: float) -> dict[str, Any]:
+def _largest(
+    a: np.ndarray, x: np.ndarray, y: np.ndarray, apart: np.ndarray, exact: bool, tolerance: float
+) -> dict[str, Any]:
     difference = float(apart.max(initial=0))
     largest = float(np.abs(y).max(initial=0))
     relative = min(difference / largest, sys.float_info.max) if largest else difference
     unequal = int(np.count_nonzero(apart))
+    nan = int(np.count_nonzero(np.isnan(a))) if a.dtype.kind == "f" and x.size < a.size else 0
     return {
         "equal": not unequal if exact else relative <= tolerance,
         "exact": exact,
-        "count": x.size,
+        "count": a.size,
         "unequal": unequal,
+        "nan": nan,
+        "infinite": a.size - x.size - nan,
         "difference": difference,
         "relative": relative,
         "largest": largest,
