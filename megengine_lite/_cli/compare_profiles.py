@@ -91,7 +91,7 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     kernels = [k for k in dict.fromkeys(row["algorithms"]) if k is not None]
     return (
         *("" if ms is None else f"{ms:.4f}" for ms in (a, b)),
-        f"{(b or 0.0) - (a or 0.0):+.4f}",
+        f"{round((b or 0.0) - (a or 0.0), 4) + 0.0:+.4f}",
         ratio_text(row["ms"]),
         row["change"],
         row["operator"],

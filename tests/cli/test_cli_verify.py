@@ -391,3 +391,19 @@ def test_what_is_no_number_is_told(run_json, capsys, tmp_path, values, told):
         assert all("0" not in row.removesuffix(told).split("y", 1)[1] for row in rows)
     found = run_json(*words)["outputs"]["y"]
     assert (found["nan"], found["infinite"], found["count"]) == (np.isnan(x).sum(), np.isinf(x).sum(), x.size)
+
+
+def test_what_is_rounded_to_zero_has_no_sign(capsys, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from support import onnx_models
+
+    kind = onnx.TensorProto.FLOAT
+    nodes = [onnx.helper.make_node("Neg", ["x"], ["y"])]
+    made = onnx_models.make(nodes, [("x", kind, [2])], [("y", kind, [2])])
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    # the noise is a little larger than the signal, and the vectors are nearly at right angles
+    np.savez(tmp_path / "v.npz", in_x=np.array([0, -1e-2], np.float32), y=np.array([1, -1e-9]))
+    words = [str(w) for w in ("verify", tmp_path / "m.onnx", "--layers", "--against", tmp_path / "v.npz")]
+    assert megengine_lite_main(*words) == 1
+    text = capsys.readouterr().out
+    assert " 0.0 " in text and " 0.0000000 " in text and "-0.0 " not in text and "-0.0000000" not in text
