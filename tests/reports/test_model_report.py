@@ -24,7 +24,7 @@ from megengine_lite._core.reports.model_report.collect import with_runs, without
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
-from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, LiteValueError, ShapeError
+from megengine_lite.errors import InternalError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, ShapeError
 
 HOSTILE = "<script>alert(1)</script>\"'`|[x](javascript:y)\x1b[31m\u202e</title>{data}"
 
@@ -292,6 +292,29 @@ def test_two_reports_stand_side_by_side(digits):
     assert "# Comparison" in both.to_markdown() and both.to_html()
     with pytest.raises(LiteValueError, match="two"):
         both.beside(digits)
+
+
+@pytest.mark.parametrize("other", ["x", None, 3, {"reports": []}, ModelReport])
+def test_only_reports_stand_beside_reports(digits, other):
+    with pytest.raises(LiteTypeError, match=r"takes another report, as model.report\(\) makes it, not "):
+        digits.beside(other)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("a",), LiteValueError),
+        ((), LiteValueError),
+        (["a", "b", "c"], LiteValueError),
+        ("ab", LiteTypeError),
+        (("a", 1), LiteTypeError),
+        (3, LiteTypeError),
+        ({"a": 1, "b": 2}, LiteTypeError),
+    ],
+)
+def test_two_reports_have_two_names(digits, names, kind):
+    with pytest.raises(kind, match=r"names=\('before', 'after'\)"):
+        digits.beside(digits, names)
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from megengine_lite._core.system.files import replace_file, to_path
-from megengine_lite.errors import LiteValueError, brief, os_error, printable
+from megengine_lite.errors import LiteTypeError, LiteValueError, brief, os_error, printable
 
 _HEIGHT_IN_NOTEBOOKS = 820
 
@@ -26,6 +26,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def _two_names(names: Any) -> tuple[str, str]:
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise LiteTypeError(f"the names of two reports are two texts: names=('before', 'after'), not {brief(names)}")
+    if len(names) != 2:
+        raise LiteValueError(f"two reports have two names: names=('before', 'after'), not {brief(names)}")
+    return names[0], names[1]
 
 
 class ModelReport:
@@ -48,12 +56,22 @@ class ModelReport:
             self.content["comparison"] = compare_reports(*self.content["reports"])
 
     def beside(self, other: ModelReport, names: tuple[str, str] | None = None) -> ModelReport:
-        """One report with this one and another side by side, and what differs; ``names`` is what they are called."""
+        """One report with this one and another side by side, and what differs; ``names`` is what they are called.
+
+        Raises
+        ------
+        LiteTypeError
+            ``other`` is no report, or ``names`` are not texts.
+        LiteValueError
+            One of them has two models already, or there are not two names.
+        """
+        if not isinstance(other, ModelReport):
+            raise LiteTypeError(f"beside takes another report, as model.report() makes it, not {brief(other)}")
         both = [*self.content["reports"], *other.content["reports"]]
         if len(both) != 2:
-            raise LiteValueError("two reports stand side by side, not more")
+            raise LiteValueError("two reports stand side by side, not more: take those of one model each")
         if names is not None:
-            both = [{**report, "name": name} for report, name in zip(both, names, strict=True)]
+            both = [{**report, "name": name} for report, name in zip(both, _two_names(names), strict=True)]
         return ModelReport(*both)
 
     def add_layers(self, found: Mapping[str, Any]) -> None:
