@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from megengine_lite._cli import json_files
-from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.gflags import UsageError, with_names
 from megengine_lite._cli.keys import KEY_HELP, is_secret
 from megengine_lite._core.system.files import check_other_file
 from megengine_lite._core.system.suggest import suggestion
@@ -65,16 +65,16 @@ def parse(
     LiteOSError
         A file cannot be read or written.
     UsageError
-        A key would be written to a file.
+        A key would be written to a file, or the name of a file is empty.
     """
     if _LOAD not in parser._option_string_actions:
-        return parser.parse_args(words)
+        return with_names(parser, parser.parse_args(words))
     seeker = argparse.ArgumentParser(prog=parser.prog, usage=parser.usage, add_help=False, allow_abbrev=False)
-    seeker.add_argument(_LOAD)
-    found, _ = seeker.parse_known_args(words)
+    seeker.add_argument(_LOAD, metavar="FILE")
+    found = with_names(seeker, seeker.parse_known_args(words)[0])
     if found.load_config is not None:
         words = [*_Config(parser, found.load_config, command, parser_of).words(words), *words]
-    args = parser.parse_args(words)
+    args = with_names(parser, parser.parse_args(words))
     if args.dump_config is not None:
         content = {"command": command, "options": _options(parser, args)}
         if args.model is not None:
@@ -144,6 +144,7 @@ class _Config:
         flags = {word.partition("=")[0] for word in given}
         words: list[str] = []
         left_out = []
+        keys: dict[argparse.Action, str] = {}
         for key, value in self._options.items():
             name = key.replace("_", "-")
             other = self._of_other.get(name)
@@ -151,6 +152,12 @@ class _Config:
                 left_out += [] if value is None or value == other.default else [name]
                 continue
             action = self._action(key, name)
+            if value is not None and action in keys:
+                raise LiteValueError(
+                    f"{self._path}: {keys[action]!r} and {key!r} are the same option: leave one of them out"
+                )
+            if value is not None:
+                keys[action] = key
             if value is None or (type(value) is type(action.default) and value == action.default):
                 continue
             if not action.option_strings:

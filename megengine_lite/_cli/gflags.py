@@ -100,6 +100,23 @@ def switches(parser: argparse.ArgumentParser) -> set[str]:
     return {option[2:] for option in known if f"--no-{option[2:]}" in known}
 
 
+def with_names(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments, if no file or folder has an empty name, as ``--report "$DIR"`` has without the variable.
+
+    Raises
+    ------
+    UsageError
+        One has.
+    """
+    for action in parser._actions:
+        kind = {"FILE": "file", "DIR": "folder", "OUT": "file", "MODEL": "model"}.get(str(action.metavar))
+        if kind is not None and getattr(args, action.dest, None) == "":
+            shown = max(action.option_strings, key=len, default=str(action.metavar))
+            here = '; "." is the present one' if kind == "folder" else ""
+            raise UsageError(f"{shown} needs the name of a {kind}, and it is empty{here}")
+    return args
+
+
 def normalize(words: Sequence[str], switches: set[str]) -> list[str]:
     """Flags as argparse knows them.
 

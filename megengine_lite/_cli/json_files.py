@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from megengine_lite._core.system.files import read_file, write_made
-from megengine_lite.errors import LiteValueError
+from megengine_lite.errors import LiteError, LiteValueError, brief
 
 
 def to_text(value: Any) -> str:
@@ -43,9 +44,20 @@ def read(path: str, what: str) -> Any:
     Raises
     ------
     LiteOSError, LiteValueError
-        It cannot be read, or is no JSON.
+        It cannot be read, is no JSON, or has a key twice: which of the two is meant is not known.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            count = Counter(key for key, _ in pairs)
+            twice = next(key for key in found if count[key] > 1)
+            raise LiteValueError(f"{path} has {brief(twice)} twice in one object: leave one of them out")
+        return found
+
     try:
-        return json.loads(read_file(path))
+        return json.loads(read_file(path), object_pairs_hook=once)
+    except LiteError:
+        raise
     except (ValueError, RecursionError) as error:
         raise LiteValueError(f"{path} is no {what}: it is no JSON ({error})") from None

@@ -174,6 +174,10 @@ def test_options_of_another_command_say_so(tmp_path):
         ('{"options": []}', "is expected"),
         ('{"threads": 3}', "is expected"),
         ('{"options": {}, "threads": 3}', "has 'threads' beside"),
+        ('{"options": {"threads": 1, "iter": 3, "threads": 2}}', "has 'threads' twice"),
+        ('{"options": {"iter": 3}, "options": {"iter": 4}}', "has 'options' twice"),
+        ('{"options": {"fast-run": true, "fast_run": false}}', "'fast-run' and 'fast_run' are the same option"),
+        ('{"options": {"seconds": 1, "duration": 2}}', "'seconds' and 'duration' are the same option"),
     ],
 )
 def test_other_files_are_typed_errors(tmp_path, text, says):
@@ -256,3 +260,26 @@ def test_options_that_another_command_does_not_have_are_told(tmp_path):
         path.write_text(json.dumps({"command": command, "options": {**content["options"], key: 1}}))
         with pytest.raises(LiteValueError, match="report has no option '"):
             parse(["report", "--load-config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["bench", "m.mge", "--report", ""], "--report"),
+        (["bench", "m.mge", "--report="], "--report"),
+        (["report", "m.mge", "-o", ""], "--output"),
+        (["profile", "m.mge", "--output="], "--output"),
+        (["run", "m.mge", "--output="], "--output"),
+        (["verify", "m.mge", "--against="], "--against"),
+        (["bench", "m.mge", "--dump-config="], "--dump-config"),
+        (["bench", "m.mge", "--load-config="], "--load-config"),
+        (["bench", "m.mge", "--prepared="], "--prepared"),
+        (["info", "m.mge", "--graph="], "--graph"),
+        (["unpack", "m.lite", ""], "DIR"),
+        (["convert", "m.mge", ""], "OUT"),
+        (["run", ""], "MODEL"),
+    ],
+)
+def test_names_of_files_are_not_empty(error_of, words, flag):
+    message = error_of(*words, status=2)
+    assert f"{flag} needs the name of a" in message and "it is empty" in message
