@@ -18,6 +18,7 @@ import numpy as np
 
 from megengine_lite._api.batches import Feeds, LastError, batches_of, one_by_one, taken_apart, with_last_error
 from megengine_lite._api.load_options import LoadOptions, to_name
+from megengine_lite._api.measured import Measured
 from megengine_lite._api.model_inputs import ModelInput, TensorDescription, to_feeds
 from megengine_lite._api.model_outputs import Outputs
 from megengine_lite._api.options import LiteConfig
@@ -33,7 +34,6 @@ from megengine_lite.network import LiteNetwork
 
 if TYPE_CHECKING:
     from megengine_lite._api.engine import Engine
-    from megengine_lite._core.reports.model_report.report import ModelReport
 
 __all__ = ["Model", "Outputs", "RunFuture", "TensorDescription", "load"]
 
@@ -175,7 +175,7 @@ def load(
     )
 
 
-class Model:
+class Model(Measured):
     """A model that is called like a function. Made by :func:`load`, which explains the parameters.
 
     Calls from several threads are safe; as many run at the same time as there are workers, the others wait. A model can
@@ -425,35 +425,6 @@ class Model:
         given = arrays or named
         feeds = to_feeds(self._inputs, arrays, named) if given else {i.name: i.zeros() for i in self._inputs}
         self._loans.lend_each(self._run, feeds)
-
-    def report(self, /, *arrays: Any, runs: int = 10, warmup: int = 2, **named: Any) -> ModelReport:
-        """Measures the model, and tells what takes how long and why.
-
-        Parameters
-        ----------
-        arrays, named
-            The inputs, as in a call. Without any, random values of the declared shapes are taken; sizes that are not
-            declared are 1.
-        runs, warmup
-            How many runs are measured, and how many come before those. Times are medians.
-
-        Returns
-        -------
-        ModelReport
-            ``save("report.html")`` writes a page for browsers; a notebook shows it.
-
-        Examples
-        --------
-        >>> from pathlib import Path
-        >>> import megengine_lite
-        >>> model = megengine_lite.load(Path(megengine_lite.__file__).parent / "bundled" / "digits.mge")
-        >>> model.report(runs=3)
-        <ModelReport digits.mge, 10 operators, ... ms>
-        """
-        from megengine_lite._api.model_reports import make_report
-
-        engine, feeds = self._engine_and_feeds("report", arrays, named)
-        return self._loans.beside(make_report, engine, self._source, feeds, runs, warmup)
 
     def prepare(self, path: str | os.PathLike[str], *arrays: Any, **named: Any) -> None:
         """Writes a prepared file: the plan for inputs of one shape, with the weights as kernels read them.

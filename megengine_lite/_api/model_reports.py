@@ -30,13 +30,19 @@ def name_of(source: str | bytes | memoryview | None) -> tuple[str, int | None]:
     return "model", None if source is None else len(source)
 
 
+def checked_runs(what: str, runs: Any, warmup: Any) -> tuple[int, int]:
+    """How many runs are measured, and how many come before those."""
+    runs, warmup = to_integer(runs, "runs"), to_integer(warmup, "warmup")
+    if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
+        raise LiteValueError(f"{what} measures 1 run or more after 0 or more others, not {runs} after {warmup}")
+    return runs, warmup
+
+
 def make_report(
     engine: Engine, source: str | bytes | memoryview | None, feeds: Mapping[str, np.ndarray], runs: Any, warmup: Any
 ) -> ModelReport:
     """The report on a network's model. A model that does not run gets one, too."""
-    runs, warmup = to_integer(runs, "runs"), to_integer(warmup, "warmup")
-    if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
-        raise LiteValueError(f"a report measures 1 run or more after 0 or more others, not {runs} after {warmup}")
+    runs, warmup = checked_runs("a report", runs, warmup)
     name, size = name_of(source)
     session = engine.explained_session(feeds)
     with own_faults("the report"):

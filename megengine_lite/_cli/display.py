@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from megengine_lite._core.reports.text_table import one_line as one_line
+from megengine_lite._core.reports.text_table import table as table
 from megengine_lite._core.reports.units import bytes_text as bytes_text
 from megengine_lite._core.reports.units import count_text as count_text
 from megengine_lite._core.reports.units import fixed_text as fixed_text
 from megengine_lite._core.reports.units import shape_text as shape_text
-from megengine_lite.errors import printable
 
 _PREVIEW = 8
-
-
-def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "") -> str:
-    """Columns of text; ``right`` has one character per column, ``r`` for those that are aligned right."""
-    cells = [[one_line(str(c)) for c in row] for row in ([*header], *rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
-    sides = right.ljust(len(header), "l")
-    lines = [
-        "  ".join(c.rjust(w) if s == "r" else c.ljust(w) for c, w, s in zip(row, widths, sides, strict=True)).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(lines)
-
-
-def one_line(text: str) -> str:
-    """The text as it is printed, with line breaks and tabs escaped, too: :func:`printable` leaves these."""
-    return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def print_line(text: str) -> None:

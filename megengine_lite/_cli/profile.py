@@ -9,11 +9,10 @@ import json
 import statistics
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import compare_profiles, config_files, display, flags, inputs, number_types, progress
+from megengine_lite._cli import compare_profiles, config_files, flags, inputs, number_types, progress
 from megengine_lite._cli.gflags import UsageError
 
 if TYPE_CHECKING:
@@ -59,17 +58,15 @@ def execute(args: Namespace) -> dict[str, Any]:
         network.forward()
         network.wait()
     flags.finish(args, network)
-    total = sum(s["ms"] for s in steps)
-    by_type: defaultdict[str, float] = defaultdict(float)
-    for s in steps:
-        by_type[s["operator"]] += s["ms"]
-    ordered = dict(sorted(by_type.items(), key=lambda item: -item[1]))
+    from megengine_lite._api.model_profiles import ModelProfile
+
+    profile = ModelProfile(args.model, steps)
     return {
         "model": args.model,
         "precision": network.precision,
-        "total_ms": total,
+        "total_ms": profile.total_ms,
         "steps": steps,
-        "operators_ms": ordered,
+        "operators_ms": profile.operators_ms,
     }
 
 
@@ -107,24 +104,9 @@ def _step(events: tuple[dict[str, Any], ...]) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """Prints all steps in order, then the sums by type of operator."""
+    from megengine_lite._api.model_profiles import ModelProfile
+
     if "steps" not in result:
         compare_profiles.show(result)
         return
-    total = max(result["total_ms"], 1e-9)
-    rows = [
-        (
-            f"{s['ms']:.4f}",
-            f"{100 * s['ms'] / total:.1f}",
-            "" if s["gflops"] is None else f"{s['gflops']:.1f}",
-            s["operator"],
-            s["algorithm"],
-            " ".join(map(display.shape_text, s["outputs"])),
-            s["name"],
-        )
-        for s in result["steps"]
-    ]
-    header = ("ms", "%", "GFLOP/s", "operator", "algorithm", "outputs", "name")
-    print(display.table(rows, header, "rrr"))
-    sums = [(f"{ms:.4f}", f"{100 * ms / total:.1f}", op) for op, ms in result["operators_ms"].items()]
-    sums.append((f"{result['total_ms']:.4f}", "100.0", "all"))
-    print("\n" + display.table(sums, ("ms", "%", "operator"), "rr"))
+    print(ModelProfile(result["model"], result["steps"]))

@@ -13,8 +13,8 @@
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
 * ``memory_map`` - where a plan puts its tensors
 * ``model_facts`` - what can be said of a model without running it; ``slow_here`` - what its plans tell
-* ``model_report`` - a report to look at, a package of its own; ``units`` - numbers as people read them
-* ``differences`` - how much two arrays differ
+* ``model_report`` - a report to look at, a package of its own
+* ``differences`` - how much two arrays differ; ``units``, ``text_table`` - numbers and tables as people read them
 
 ``_api/diagnostics`` asks for these reports and writes the files.
 """
