@@ -98,11 +98,20 @@ wide, bias = real(6, 24), real(24)
 case("Attention", real(2, 3, 6), wide, bias, num_heads=2)
 case("Attention", real(2, 3, 6), wide, bias, np.array([[1, 1, 0], [1, 1, 1]], np.int32), why="mask", num_heads=2)
 case("Attention", real(2, 3, 6), wide, bias, np.array([2, 3], np.int32), why="lengths", num_heads=2)
+case("Attention", real(2, 3, 6), wide, bias, np.array([2, 3, 1, 0], np.int32), why="ends and begins", num_heads=2)
+packed = np.array([3, 5, 0, 3, 6, 0, 3, 8], np.int32)
+case("Attention", real(2, 5, 6), wide, bias, packed, why="limits of packed rows", num_heads=2)
+case("MultiHeadAttention", q, k, v, None, packed, why="limits of packed rows", num_heads=2)
+case("MultiHeadAttention", q, k, v, None, packed[:2], why="lengths", num_heads=2)
+case("Attention", real(2, 3, 6), wide, bias, np.array([6, 8, 1, 6], np.int32), real(2, 2, 2, 5, 4), num_heads=2,
+     why="ends and begins with past", outputs="y present", unidirectional=1)  # fmt: skip
 case("Attention", real(2, 3, 6), wide, bias, None, real(2, 2, 2, 5, 4), why="past", outputs="y present", num_heads=2,
      unidirectional=1)  # fmt: skip
 case("Attention", real(2, 3, 6), real(6, 20), real(20), why="sizes", num_heads=2, qkv_hidden_sizes=[8, 8, 4])
 case("QAttention", steps(2, 3, 6), steps(6, 24, dtype=np.int8), bias, number(0.02), number(0.01),
      np.array([2, 3], np.int32), number(120, np.uint8), number(0, np.int8), num_heads=2)  # fmt: skip
+case("QAttention", steps(2, 3, 6), steps(6, 24, dtype=np.int8), bias, number(0.02), number(0.01),
+     np.array([2, 3, 1, 2], np.int32), number(120, np.uint8), number(0, np.int8), why="begins", num_heads=2)  # fmt: skip
 scales = number(0.02), number(120, np.uint8)
 others, out = (number(0.03), number(7, np.uint8)), (number(0.06), number(100, np.uint8))
 x, y = steps(1, 3, 4, 4), steps(1, 3, 4, 4)

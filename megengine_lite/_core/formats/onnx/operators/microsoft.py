@@ -224,14 +224,40 @@ def _embedding(call: Call) -> list[Value | None]:
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
+def _inside_limits(call: Call, mask: Value, keys: Value) -> Value:
+    """Which keys count by a vector: where each sample ends, and what may follow these numbers.
+
+    In Attention that is where each begins. In both it can be where samples begin among rows that lie packed, which says
+    nothing of rows that do not. Which of them it is follows from the batch, when the model runs.
+    """
+    b, is_multi_head = call.builder, call.op == "MultiHeadAttention"
+    batch, zero, one, two = b.dimension(keys, 0), *(b.constant(np.array([n])) for n in range(3))
+    length, places = b.dimension(mask, 0), positions(b, b.dimension(keys, 2))
+
+    def is_more_than(count: Value) -> Value:  # 1 or 0
+        return b.elemwise(_M.MIN, b.elemwise(_M.MAX, b.elemwise(_M.SUB, length, count), zero), one)
+
+    twice = b.elemwise(_M.MUL, batch, two)
+    follows = is_more_than(batch)
+    packed = follows if is_multi_head else is_more_than(twice)
+    rest = b.elemwise(_M.ADD, batch, b.elemwise(_M.MUL, follows, batch))
+    wanted = b.elemwise(_M.ADD, rest, b.elemwise(_M.MUL, packed, b.elemwise(_M.ADD, batch, two)))
+    numbers = to_shape(b, b.retyped(mask, ElementType.INT64), wanted)  # fails if there is no mask of this length
+    ends = to_shape(b, b.sliced(numbers, 0, None, batch.var, None), -1, 1, 1, 1)
+    inside = b.compare(ElemwiseMultiTypeMode.LT, places, ends)
+    if is_multi_head:
+        return inside
+    last = b.sliced(numbers, 0, b.elemwise(_M.SUB, length, batch).var, None, None)
+    begins = to_shape(b, b.elemwise(_M.MUL, last, b.elemwise(_M.SUB, follows, packed)), -1, 1, 1, 1)
+    return b.elemwise(_M.AND, inside, b.compare(ElemwiseMultiTypeMode.LEQ, begins, places))
+
+
 def _padding_mask(call: Call, mask: Value, keys: Value) -> Value:
-    """What is added to the scores for keys that do not count: by lengths, or by zeros among ones."""
+    """What is added to the scores for keys that do not count: by their limits, or by zeros among ones."""
     b, low = call.builder, call.real("mask_filter_value", -10000.0)
     check_kind(mask.kind, "ib")
     if mask.rank == 1:
-        places = positions(b, b.dimension(keys, 2))
-        lengths = to_shape(b, b.retyped(mask, ElementType.INT64), -1, 1, 1, 1)
-        counts = b.retyped(b.compare(ElemwiseMultiTypeMode.LT, places, lengths), keys.kind)
+        counts = b.retyped(_inside_limits(call, mask, keys), keys.kind)
     elif mask.rank in (2, 3):
         counts = b.retyped(b.with_axes(mask, [1, 2] if mask.rank == 2 else [1]), keys.kind)
     else:
