@@ -111,7 +111,8 @@ case("Attention", real(2, 3, 6), real(6, 20), real(20), why="sizes", num_heads=2
 case("QAttention", steps(2, 3, 6), steps(6, 24, dtype=np.int8), bias, number(0.02), number(0.01),
      np.array([2, 3], np.int32), number(120, np.uint8), number(0, np.int8), num_heads=2)  # fmt: skip
 case("QAttention", steps(2, 3, 6), steps(6, 24, dtype=np.int8), bias, number(0.02), number(0.01),
-     np.array([2, 3, 1, 2], np.int32), number(120, np.uint8), number(0, np.int8), why="begins", num_heads=2)  # fmt: skip
+     np.array([2, 3, 1, 2], np.int32), number(120, np.uint8), number(0, np.int8), why="begins",
+     num_heads=2)  # fmt: skip
 scales = number(0.02), number(120, np.uint8)
 others, out = (number(0.03), number(7, np.uint8)), (number(0.06), number(100, np.uint8))
 x, y = steps(1, 3, 4, 4), steps(1, 3, 4, 4)

@@ -57,6 +57,10 @@ class OnnxPooling:
     positions: bool = False
 
 
+BY_SCALE = "by_scale"
+"""The nearest element up to version 10 of Resize: that behind a place on axes that become smaller, else that before."""
+
+
 @record(frozen=True, slots=True)
 class OnnxResize:
     """Resampling along axes.
@@ -68,7 +72,7 @@ class OnnxResize:
     by_sizes
         The second input has sizes of the output; else factors.
     mode, nearest, coordinates, cubic_a, exclude_outside, extrapolation, antialias, policy
-        As the attributes of ONNX's Resize.
+        As the attributes of ONNX's Resize; ``nearest`` may also be ``BY_SCALE``.
     """
 
     axes: tuple[int, ...]

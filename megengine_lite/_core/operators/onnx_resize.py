@@ -9,6 +9,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT64
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.onnx_image_params import BY_SCALE
 from megengine_lite._core.ir.onnx_image_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import ProductOperator, fail, register
@@ -77,7 +78,8 @@ class OnnxResize(ProductOperator):
         for axis, n, factor, part in zip(p.axes, sizes, factors, regions, strict=True):
             places, beyond = _coordinates(p, shape[axis], n, factor, part)
             if p.mode == "nearest":
-                taps = _nearest(p.nearest, places, shape[axis])[:, None], np.ones((n, 1))
+                how = ("ceil" if factor < 1 else "floor") if p.nearest == BY_SCALE else p.nearest
+                taps = _nearest(how, places, shape[axis])[:, None], np.ones((n, 1))
             else:
                 taps = _weighted(p, places, shape[axis], factor)
             found[axis] = taps, beyond

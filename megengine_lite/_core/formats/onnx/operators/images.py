@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.onnx_image_params import OnnxResize
+from megengine_lite._core.ir.onnx_image_params import BY_SCALE, OnnxResize
 from megengine_lite._core.ir.params import ConvolutionFormat, InterpolationMode
 
 _MODES = ("nearest", "linear", "cubic")
@@ -38,7 +38,9 @@ def _resize(call: Call) -> Value:
         given = call.reals("scales") if call.version < 9 else None
         factors = call.input(1) if given is None else b.constant(np.array(given, np.float32))
         mode, axes = one_of(call, "mode", "nearest", _MODES), tuple(range(x.rank))
-        parameters = OnnxResize(axes, False, mode, "floor", "asymmetric", -0.75, False, 0.0, False, "stretch")
+        if call.op == "Upsample" and factors.known is not None and bool((factors.known < 1).any()):
+            raise NotConverted(f"its scales are {factors.known.tolist()}; Upsample has none below 1, Resize does")
+        parameters = OnnxResize(axes, False, mode, BY_SCALE, "asymmetric", -0.75, False, 0.0, False, "stretch")
         return _resized(call, x, factors, parameters)
     scales, sizes = call.optional(2), call.optional(3)
     by_sizes = sizes is not None and (scales is None or scales.length == 0 or sizes.length != 0)
@@ -88,14 +90,14 @@ def _by_kernel(call: Call, x: Value, numbers: Value, p: OnnxResize) -> Value | N
     """Resizing of images by whole factors, or to sizes, by the kernels; None if they have no such rules."""
     b = call.builder
     linear = p.mode == "linear" and p.coordinates in ("half_pixel", "pytorch_half_pixel")
-    nearest = p.mode == "nearest" and p.coordinates == "asymmetric" and p.nearest == "floor"
+    nearest = p.mode == "nearest" and p.coordinates == "asymmetric" and p.nearest in ("floor", BY_SCALE)
     if not (linear or nearest) or p.antialias or p.policy != "stretch" or not x.is_float32 or x.rank != 4:
         return None
     if numbers.known is None or p.axes not in ((0, 1, 2, 3), (2, 3)):
         return None
     given = _whole(numbers.known)
     if given is None:
-        return None
+        return None  # so no factor is below 1
     if p.by_sizes:
         if len(given) != 2 or min(given) < 2:
             return None  # the kernels keep batch and channels, whose sizes are not known here
