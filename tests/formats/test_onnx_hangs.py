@@ -65,6 +65,41 @@ def test_taps_that_only_see_padding_are_left_out():
         np.testing.assert_allclose(run(load(model))[0].ravel(), wanted, rtol=1e-6)
 
 
+# Sizes of windows, padding, strides: places that reach into the data are few, or far apart.
+FAR = [(1 << 20, 1 << 19, 1), ((1 << 31) - 1, 1 << 30, 1), ((1 << 30) + 1, 1 << 30, 1 << 30), (700, 350, 3)]
+
+
+@pytest.mark.parametrize("size, pad, stride", FAR)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("op, dilation", [("MaxPool", 1), ("MaxPool", 2), ("AveragePool", 1), ("LpPool", 1)])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_windows_of_inputs(axes, op, dilation, dtype, size, pad, stride):
+    """As those of constants, by kernels."""
+    if dtype == "int8" and op != "MaxPool":
+        return
+    length = 4
+    x = np.random.default_rng(0).integers(-9, 9, (1, 2, *[length] * axes)).astype(dtype)
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    attributes = {"kernel_shape": [size] * axes, "pads": [pad * dilation] * 2 * axes, "strides": [stride] * axes}
+    if dilation > 1:
+        attributes["dilations"] = [dilation] * axes
+    model = make([node(op, "x", **attributes)], [("x", kind, x.shape)], [("y", kind, None)])
+    begin = time.process_time()
+    (found,) = run(load(model), x=x)
+    assert time.process_time() - begin < MOST_SECONDS
+    begins = np.arange(found.shape[2]) * stride - pad * dilation
+    seen = np.arange(length) - begins[:, None]
+    seen = (seen >= 0) & (seen < size * dilation) & (seen % dilation == 0)
+    for place in np.ndindex(found.shape[2:]):
+        inside = x[(slice(None), slice(None), *np.ix_(*(np.nonzero(seen[i])[0] for i in place)))]
+        inside = inside.reshape(2, -1).astype(np.float64)
+        if not inside.size:
+            continue
+        root = np.sqrt((inside**2).sum(1))
+        wanted = {"MaxPool": inside.max(1), "AveragePool": inside.mean(1), "LpPool": root}[op]
+        np.testing.assert_allclose(found[(0, slice(None), *place)], wanted, rtol=2e-3 if dtype == "float16" else 1e-6)
+
+
 def test_products_of_constants_that_are_too_large_stay_in_the_graph():
     rng = np.random.default_rng(0)
     a = rng.standard_normal((64, 64)).astype(np.float32)

@@ -36,6 +36,16 @@ def places_inside(size: int, stride: int, dilation: int, pad: int, length: int, 
     return sorted({place for position in range(out) for place in at(position)})
 
 
+def places_between(size: int, stride: int, dilation: int, pad: int, length: int, out: int) -> range:
+    """Places of a window, along one axis, between the first and the last that reach into the data at some position.
+
+    There is at least one, and the window never begins behind the begin of the data when those before are left out.
+    """
+    first = min(max((pad - (out - 1) * stride) // dilation, 0), size - 1)
+    last = min((length - 1 + pad) // dilation, size - 1)
+    return range(first, max(last, first) + 1)
+
+
 @record(frozen=True, slots=True)
 class Window:
     """How a window moves over space; all members have one number per spatial dimension."""

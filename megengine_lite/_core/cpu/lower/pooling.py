@@ -17,7 +17,9 @@ from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.params import PoolingMode, ReduceMode
 from megengine_lite._core.operators.onnx_window import OnnxPooling
 from megengine_lite._core.operators.pooling import pool_window
-from megengine_lite._core.operators.window import Window
+from megengine_lite._core.operators.window import Window, places_between
+
+_MOST_PADDING = 256
 
 
 def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
@@ -30,7 +32,8 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
         largest = ctx.kernels.module("reduce").POOLING_MAX
         return emit_reduce(ctx, node, x, y, largest if mode == PoolingMode.MAX else ReduceMode.MEAN, (2, 3))
     arguments = pool_arguments(node, window)
-    if not ctx.is_blocked(x):
+    # Rows are kept with their padding if data are plain. Blocked kernels leave padding out, however large it is.
+    if not ctx.is_blocked(x) and window.pad[1] <= max(x.shape[3], _MOST_PADDING):
         source, out = ctx.plain(x), ctx.new_plain(y)
         scratch = kernel.scratch_bytes(x.shape[3], window.pad[1], y.shape[3])
         work = y.shape[0] * y.shape[1] * y.shape[2]
@@ -53,14 +56,18 @@ def lower_pooling(ctx: Lowering, node: Node) -> bool | None:
 
 def lower_onnx_pooling(ctx: Lowering, node: Node) -> bool | None:
     """Over one to three axes; one that is missing has one element, and a window of that."""
-    x, y, *places = node.inputs[0], *node.outputs
+    x, y, *positions = node.inputs[0], *node.outputs
     module, mode = ctx.kernels.module("pooling_any"), node.params.mode
     missing = module.AXES + 2 - len(x.shape)
     if missing < 0 or not y.spec.size or (mode == "average" and x.dtype != FLOAT32) or _is_long(x.shape):
         return False
     arguments: dict[str, Any] = {}
     axes = [(1, 1, 1, 1, 1, 0, np.ones(1))] * missing + OnnxPooling.pooled_axes(node)
-    for name, (*numbers, counts) in zip("dhw", axes, strict=True):
+    for name, (length, out, size, stride, dilation, pad, counts) in zip("dhw", axes, strict=True):
+        places = places_between(size, stride, dilation, pad, length, out)
+        if len(places) > max(length * out, _MOST_PADDING):
+            return False  # the definition takes only those of them that are used
+        numbers = (length, out, len(places), stride, dilation, pad - places.start * dilation)
         fields = ("length", "out", "size", "stride", "dilation", "pad")
         arguments |= {f"{name}_{field}": n for field, n in zip(fields, numbers, strict=True)}
         arguments[f"{name}_counts"] = _counts(ctx, counts)
@@ -69,7 +76,7 @@ def lower_onnx_pooling(ctx: Lowering, node: Node) -> bool | None:
         node,
         x=ctx.plain(x).ref,
         y=ctx.new_plain(y).ref,
-        places=ctx.new_plain(places[0]).ref if places else None,
+        places=ctx.new_plain(positions[0]).ref if positions else None,
         kind=storage_kind(x.dtype),
         largest=mode == "max",
         column_major=node.params.column_major,
