@@ -243,3 +243,133 @@ def test_bfloat16_is_promised_with_float32(info):
             load(of_call(["x"]))
     finally:
         unregister_operator("d.O")
+
+
+# ---- scalars ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registered():
+    """Registers ``d.O`` by its two functions."""
+
+    def register(infer, kernel, outputs=1):
+        register_operator("d.O", infer=infer, outputs=outputs)(kernel)
+
+    yield register
+    unregister_operator("d.O")
+
+
+def ranked(shape, kind=F):
+    """The result of ``d.O`` and its shape as the standard has it, by a dimension that is put in front."""
+    nodes = [
+        helper.make_node("O", ["x"], ["z"], domain="d"),
+        helper.make_node("Unsqueeze", ["z", "front"], ["u"]),
+        helper.make_node("Shape", ["u"], ["y"]),
+    ]
+    outputs = [("z", kind, None), ("y", I64, None)]
+    return make(nodes, [("x", kind, shape)], outputs, {"front": np.array([0])}, opsets=[helper.make_opsetid("d", 1)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "float64"])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (2,)], ids=str)
+def test_scalars_keep_their_rank(shape, dtype, registered):
+    seen = []
+
+    def infer(op, inputs):
+        seen.append(inputs[0].shape)
+        return TensorInfo(inputs[0].shape, inputs[0].dtype)
+
+    def compute(op, inputs):
+        seen.append(inputs[0].shape)
+        assert not inputs[0].flags.writeable
+        return inputs[0]
+
+    registered(infer, compute)
+    model = megengine_lite.load(ranked(shape, helper.np_dtype_to_tensor_dtype(np.dtype(dtype))).SerializeToString())
+    for _ in range(2):
+        z, y = model(np.ones(shape, dtype)).values()
+        assert z.shape == shape
+        np.testing.assert_array_equal(y, [1, *shape])
+    assert set(seen) == {shape}
+
+
+def test_a_scalar_is_made_and_read(registered):
+    """Of a vector its sum, as numpy gives it: a number; and of that a vector again."""
+
+    def infer(op, inputs):
+        whole = inputs[0].shape == ()
+        return [TensorInfo((2,) if whole else (), inputs[0].dtype), TensorInfo((), np.dtype(np.int32))]
+
+    def compute(op, inputs):
+        (x,) = inputs
+        return (np.full(2, x) if x.ndim == 0 else x.sum()), np.int32(x.ndim)
+
+    registered(infer, compute, outputs=2)
+    nodes = [
+        helper.make_node("O", ["x"], ["sum", "rank"], domain="d"),
+        helper.make_node("Neg", ["sum"], ["less"]),
+        helper.make_node("O", ["less"], ["y", "none"], domain="d"),
+        helper.make_node("Shape", ["sum"], ["shape"]),
+    ]
+    outputs = [("y", F, [2]), ("sum", F, []), ("rank", TensorProto.INT32, []), ("shape", I64, [0])]
+    opsets = [helper.make_opsetid("d", 1)]
+    for x in (np.float32([1, 2, 4]), np.float32([5])):
+        model = megengine_lite.load(make(nodes, [("x", F, ["n"])], outputs, opsets=opsets).SerializeToString())
+        y, total, rank, shape = model(x).values()
+        np.testing.assert_array_equal(y, [-x.sum()] * 2)
+        assert (total.shape, rank.shape, shape.shape) == ((), (), (0,))
+        assert (float(total), int(rank)) == (x.sum(), 1)
+    # What is known is computed when the model is loaded.
+    constant = make(nodes, [], outputs, {"x": np.float32([3, 4])}, opsets=opsets)
+    np.testing.assert_array_equal(megengine_lite.load(constant.SerializeToString())({})[0], [-7, -7])
+
+
+@pytest.mark.parametrize("promised, given", [((), (1,)), ((1,), ()), ((), (2,))], ids=str)
+def test_a_kernel_gives_the_rank_that_was_promised(promised, given, registered):
+    registered(lambda op, inputs: TensorInfo(promised, np.dtype(np.float32)), lambda op, inputs: np.ones(given, "f4"))
+    with pytest.raises(LiteError, match=r"gave float32 \(.*\), its infer promised float32 \("):
+        megengine_lite.load(ranked(()).SerializeToString())(1.0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rank_that_depends_on_sizes(first, registered):
+    """The graph is made anew for sizes that the model leaves open; those that it says may change, but no rank."""
+
+    def shape_of(size):
+        return (1,) if (size == 1) == first else ()
+
+    registered(
+        lambda op, inputs: TensorInfo(shape_of(*inputs[0].shape), inputs[0].dtype),
+        lambda op, inputs: np.ones(shape_of(inputs[0].size), np.float32),
+    )
+    model = megengine_lite.load(ranked(["n"]).SerializeToString())
+    for size in (1, 2, 1):
+        np.testing.assert_array_equal(model(np.ones(size))["y"], [1, *shape_of(size)])
+    model = megengine_lite.load(ranked([1]).SerializeToString())
+    assert model([1])[0].shape == shape_of(1)
+    with pytest.raises(LiteError, match=r"infer of 'd.O' gave .* scalar, and .* when the model was loaded"):
+        model([1, 2])
+
+
+def test_numbers_of_bfloat16_may_be_scalars(registered):
+    registered(lambda op, inputs: inputs[0], lambda op, inputs: inputs[0] * np.float32(2))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.BFLOAT16),
+        helper.make_node("O", ["a"], ["b"], domain="d"),
+        helper.make_node("Cast", ["b"], ["y"], to=F),
+    ]
+    model = make(nodes, [("x", F, [])], [("y", F, [])], opsets=[helper.make_opsetid("d", 1)])
+    y = megengine_lite.load(model.SerializeToString())(1.5)[0]
+    assert y.shape == () and float(y) == 3
+
+
+def test_models_of_megengine_have_no_scalars():
+    """An operator of the same name in a file of MegEngine's sees shapes of one dimension at least."""
+    from megengine_lite._core.ir.dtype import FLOAT32
+    from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
+    from megengine_lite._core.operators.custom import UserOperator
+
+    operator = UserOperator("d.O", lambda op, inputs: TensorInfo((), inputs[0].dtype), lambda op, inputs: inputs[0], 1)
+    node = AnyNode("d.O", None, [AnyVar(0)], [AnyVar(1)], "it")
+    with pytest.raises(LiteError, match=r"the shape \(\), which no tensor can have"):
+        operator.infer(node, [TensorSpec((1,), FLOAT32)])

@@ -222,11 +222,15 @@ class OnnxGraph(Expansion):
 class OnnxAttributes:
     """The attributes of a user's operator in an ONNX model, as plain values by name.
 
-    ``given`` tells of each input in the model whether it is there. The node has those that are.
+    ``given`` tells of each input in the model whether it is there. The node has those that are. The last two tell of
+    these, and of outputs, whether they are scalars, which have the shape ``(1,)`` in the graph; no outputs are known
+    before the user's function has been asked.
     """
 
     fields: Mapping[str, Any]
     given: tuple[bool, ...]
+    scalar_inputs: tuple[bool, ...]
+    scalar_outputs: tuple[bool, ...] = ()
 
     def values(self) -> dict[str, Any]:
         return dict(self.fields)

@@ -60,7 +60,8 @@ class TensorInfo:
     Attributes
     ----------
     shape
-        Sizes; None for an output whose shape is known only after it is computed.
+        Sizes; None for an output whose shape is known only after it is computed. Scalars of ONNX models have none, and
+        are arrays without dimensions for the kernel.
     dtype
         Type of one element in memory.
     scale
@@ -133,7 +134,19 @@ class UserOperator:
         return count
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[Spec]:
-        made = self._call(self.infer_function, "infer", self._info(node), _all_inputs(node, map(_tensor_info, ins)))
+        promised = self.promised(node, ins)
+        params = node.params
+        if isinstance(params, OnnxAttributes):
+            for (_, is_scalar), before in zip(promised, params.scalar_outputs, strict=True):
+                if is_scalar != before:
+                    now, then = ("a scalar", "none") if is_scalar else ("no scalar", "one")
+                    raise fail(node, f"infer of {self.type_name!r} gave {now}, and {then} when the model was loaded")
+        return [spec for spec, _ in promised]
+
+    def promised(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[tuple[Spec, bool]]:
+        """What ``infer`` gives of the outputs, and whether they are scalars."""
+        given = [_tensor_info(spec, is_scalar) for spec, is_scalar in zip(ins, _scalar_inputs(node), strict=True)]
+        made = self._call(self.infer_function, "infer", self._info(node), _all_inputs(node, given))
         infos = self._several(node, "infer", made, TensorInfo, "a TensorInfo or a sequence of them")
         if len(infos) != len(node.outputs):
             raise fail(node, f"infer of {self.type_name!r} gave {len(infos)} outputs, the file has {len(node.outputs)}")
@@ -143,8 +156,9 @@ class UserOperator:
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[Spec]
     ) -> list[np.ndarray]:
         inputs = []
-        for array, given in zip(ins, in_specs, strict=True):
+        for array, given, is_scalar in zip(ins, in_specs, _scalar_inputs(node), strict=True):
             view = to_float32(array, given.dtype) if given.dtype == _BFLOAT16 else array.view()
+            view = view.reshape(()) if is_scalar else view
             view.flags.writeable = False
             inputs.append(view)
         made = self._call(self.compute_function, "the kernel", self._info(node), _all_inputs(node, inputs))
@@ -154,6 +168,8 @@ class UserOperator:
             raise fail(node, f"the kernel of {self.type_name!r} gave {len(arrays)} outputs, expected {len(out_specs)}")
         for k, (array, spec) in enumerate(zip(arrays, out_specs, strict=True)):
             shape = spec.shape if isinstance(spec, TensorSpec) else None
+            if isinstance(node.params, OnnxAttributes) and node.params.scalar_outputs[k]:
+                shape = ()
             dtype = np.dtype(np.float32) if spec.dtype == _BFLOAT16 else spec.dtype.storage
             if spec.dtype == _BFLOAT16 and array.dtype.name == _OF_ML_DTYPES:
                 array = array.astype(dtype)
@@ -163,8 +179,8 @@ class UserOperator:
                     f"the kernel of {self.type_name!r} gave {array.dtype} {array.shape}, "
                     f"its infer promised {dtype} {shape}",
                 )
-            if spec.dtype == _BFLOAT16:
-                arrays[k] = from_float32(array, _BFLOAT16)
+            array = array.reshape(1) if shape == () else array  # as the graph has it
+            arrays[k] = from_float32(array, _BFLOAT16) if spec.dtype == _BFLOAT16 else array
         return arrays
 
     def _several(self, node: AnyNode, what: str, made: Any, one: Any, expected: str) -> list[Any]:
@@ -178,19 +194,21 @@ class UserOperator:
             f"{label(node)}: {what} of {self.type_name!r} returned {brief(made)}, expected {expected}{forgotten}"
         )
 
-    def _spec(self, node: AnyNode, info: Any) -> Spec:
-        """The spec that ``infer`` has promised."""
+    def _spec(self, node: AnyNode, info: Any) -> tuple[Spec, bool]:
+        """The spec that ``infer`` has promised, and whether that is a scalar."""
         if not isinstance(info, TensorInfo):
             raise LiteTypeError(
                 f"{label(node)}: infer of {self.type_name!r} must give TensorInfo objects, gave {brief(info)}"
             )
         shape = None if info.shape is None else _to_shape(node, info.shape)
+        is_scalar = shape == ()
         try:
-            return _tensor_spec(info, shape, isinstance(node.params, OnnxAttributes))
+            spec = _tensor_spec(info, (1,) if is_scalar else shape, isinstance(node.params, OnnxAttributes))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise LiteTypeError(
                 f"{label(node)}: infer of {self.type_name!r} gave {brief(info)}; there are no tensors like that"
             ) from None
+        return spec, is_scalar
 
     def _info(self, node: AnyNode) -> OperatorInfo:
         n_inputs = len(_all_inputs(node, node.inputs))
@@ -219,24 +237,30 @@ def _all_inputs(node: AnyNode, inputs: Iterable[T]) -> list[T | None]:
     return [next(there) if given else None for given in node.params.given]
 
 
+def _scalar_inputs(node: AnyNode) -> Sequence[bool]:
+    """Of each input of a node whether the model has a scalar there."""
+    return node.params.scalar_inputs if isinstance(node.params, OnnxAttributes) else [False] * len(node.inputs)
+
+
 def _fields(params: Any) -> dict[str, Any]:
     return params.values() if isinstance(params, Param | OnnxAttributes) else {}
 
 
-def _tensor_info(spec: TensorSpec) -> TensorInfo:
-    dtype = spec.dtype
+def _tensor_info(spec: TensorSpec, is_scalar: bool) -> TensorInfo:
+    dtype, shape = spec.dtype, () if is_scalar else spec.shape
     if dtype == _BFLOAT16:
-        return TensorInfo(spec.shape, np.dtype(np.float32), bfloat16=True)
+        return TensorInfo(shape, np.dtype(np.float32), bfloat16=True)
     if not dtype.is_quantized:
-        return TensorInfo(spec.shape, dtype.storage)
-    return TensorInfo(spec.shape, dtype.storage, dtype.scale, dtype.zero_point if "ASYMM" in dtype.code.name else None)
+        return TensorInfo(shape, dtype.storage)
+    return TensorInfo(shape, dtype.storage, dtype.scale, dtype.zero_point if "ASYMM" in dtype.code.name else None)
 
 
 def _to_shape(node: AnyNode, shape: Any) -> tuple[int, ...]:
     if not isinstance(shape, Iterable):
         raise LiteTypeError(f"{label(node)}: infer gave the shape {brief(shape)}, which is no sequence of integers")
     sizes = [to_integer(d, f"{label(node)}: a size that infer gave") for d in shape]
-    if not 1 <= len(sizes) <= MAX_NDIM or min(sizes) < 0:
+    least = 0 if isinstance(node.params, OnnxAttributes) else 1
+    if not least <= len(sizes) <= MAX_NDIM or min(sizes, default=0) < 0:
         raise fail(node, f"infer gave the shape {tuple(sizes)}, which no tensor can have")
     return tuple(sizes)
 

@@ -29,18 +29,21 @@ def convert_user_operator(call: Call, operator: UserOperator) -> list[Value | No
         specs.append(TensorSpec(shape, DTYPES[value.kind]))
     call.know(*call.attributes)
     fields = {name: _plain(call, attribute) for name, attribute in call.attributes.items()}
-    params = OnnxAttributes(fields, tuple(value is not None for value in places))
+    given, scalars = tuple(value is not None for value in places), tuple(value.rank == 0 for value in inputs)
+    params = OnnxAttributes(fields, given, scalars)
     variables = [b.exact(value) for value in inputs]
     count = operator.count_outputs(params, len(places), ())
     op = canonical_name(operator.type_name)
-    made = operator.infer(AnyNode(op, params, variables, [AnyVar(0)] * count, b.label), specs)
+    node = AnyNode(op, params, variables, [AnyVar(0)] * count, b.label)
+    promised = operator.promised(node, specs)
+    params = OnnxAttributes(fields, given, scalars, tuple(is_scalar for _, is_scalar in promised))
     values: list[Value | None] = []
-    for var, spec in zip(b.nodes_of(op, params, variables, count), made, strict=True):
+    for var, (spec, is_scalar) in zip(b.nodes_of(op, params, variables, count), promised, strict=True):
         is_bfloat16 = spec.dtype == DTYPES[ElementType.BFLOAT16]  # of which the elements are stored as uint16
         kind = ElementType.BFLOAT16 if is_bfloat16 else KINDS.get(spec.dtype.storage)
         if not isinstance(spec, TensorSpec) or kind is None:
             raise NotConverted("infer must give the shapes of outputs, and types that ONNX has")
-        values.append(b.carried(var, kind, len(spec.shape), spec.dtype))
+        values.append(b.carried(var, kind, 0 if is_scalar else len(spec.shape), spec.dtype))
     return values
 
 
