@@ -165,6 +165,37 @@ def test_functions_that_double_at_each_level(depth, few_nodes):
         assert f"more than {few_nodes} nodes" in str(found)
 
 
+@pytest.mark.parametrize("depth", [40, 400])
+def test_functions_that_double_are_refused_before_nodes_are_made(depth):
+    """With the limit that counts: 2 ** depth nodes are found to be too many by as many steps as there are functions."""
+
+    def level(k):
+        calls = [node(f"F{k + 1}", "a", "t", domain="own"), node(f"F{k + 1}", "t", "b", domain="own")]
+        return helper.make_function("own", f"F{k}", ["a"], ["b"], calls, [])
+
+    last = helper.make_function("own", f"F{depth}", ["a"], ["b"], [node("Neg", "a", "b")], [])
+    calls = [node("F0", "x", domain="own")]
+    model = vector_model(calls, functions=[*map(level, range(depth)), last], opsets=OWN).SerializeToString()
+
+    def refused():
+        with pytest.raises(ModelFormatError, match="more than 131072 nodes, those of functions counted for each call"):
+            load_model(model)
+
+    refused()  # and what is called only once has been called
+    assert calls_of(refused) < 1000 * depth
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_functions_in_a_circle_are_refused(length):
+    names = [f"F{k}" for k in range(length)]
+    functions = [
+        helper.make_function("own", f, ["a"], ["b"], [node(g, "a", "b", domain="own")], [])
+        for f, g in zip(names, [*names[1:], names[0]], strict=True)
+    ]
+    error = timed(vector_model([node("F0", "x", domain="own")], functions=functions, opsets=OWN))
+    assert isinstance(error, ModelFormatError) and "calls itself" in str(error)
+
+
 def calls_of(function):
     """How many functions of Python and C are called meanwhile."""
     count = 0

@@ -109,6 +109,7 @@ class GraphConverter(ControlFlow):
         self._n_nodes = 0
         self._n_parts = 0
         self._ordered: dict[int, list[NodeProto]] = {}
+        self._call_counts: dict[int, int] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
         self._unknown: list[str] = []  # names of operators among them that are not known at all
@@ -216,21 +217,44 @@ class GraphConverter(ControlFlow):
 
     def _nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str], scope: Scope) -> None:
         """Converts the nodes of a graph or function, whose order is found once, however often it is called."""
+        for node in self._ordered_nodes(owner, wanted):
+            self._node(node, scope)
+
+    def _ordered_nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str]) -> list[NodeProto]:
         ordered = self._ordered.get(id(owner))
         if ordered is None:
             ordered = self._ordered[id(owner)] = in_order(owner.node, wanted, self._what)
-        for node in ordered:
-            self._node(node, scope)
+        return ordered
+
+    def _nodes_of_call(self, function: FunctionProto) -> int:
+        """How many nodes a call of a function becomes, at least: those of graphs in its nodes are not counted."""
+        counts, entered, stack = self._call_counts, set[int](), [function]
+        while stack:
+            called = stack[-1]
+            if id(called) in counts:
+                stack.pop()
+                continue
+            nodes = self._ordered_nodes(called, called.output)
+            inner = [f for f in (self._functions.get(_key(node)) for node in nodes) if f is not None]
+            if id(called) in entered:  # one that calls itself has no count yet, and is refused when that is reached
+                counts[id(called)] = len(nodes) + sum(counts.get(id(f), 0) for f in inner)
+                continue
+            entered.add(id(called))
+            stack += [f for f in inner if id(f) not in counts and id(f) not in entered]
+        return counts[id(function)]
 
     def _count_parts(self, count: int) -> None:
         self._n_parts += count
         if self._n_parts > MAX_PARTS:
             raise self.fault(f"more than {MAX_PARTS} parts, those of functions counted for each call")
 
+    def _check_nodes(self, count: int) -> None:
+        if count > MAX_NODES:
+            raise self.fault(f"more than {MAX_NODES} nodes, those of functions counted for each call")
+
     def _node(self, node: NodeProto, scope: Scope) -> None:
         self._n_nodes += 1
-        if self._n_nodes > MAX_NODES:
-            raise self.fault(f"more than {MAX_NODES} nodes, those of functions counted for each call")
+        self._check_nodes(self._n_nodes)
         self._count_parts(len(node.input) + len(node.output) + len(node.attribute))
         results = self._results(node, scope)
         for name, value in zip(node.output, results, strict=False):
@@ -264,7 +288,7 @@ class GraphConverter(ControlFlow):
         self.builder.label = label
         self.builder.operators.setdefault(label, f"{domain}.{node.op_type}" if domain else node.op_type)
         try:
-            function = self._functions.get((domain, node.op_type, node.overload))
+            function = self._functions.get(_key(node))
             version = scope.versions.get(domain)
             of_graphs = domain == STANDARD and node.op_type in control_flow.OPERATORS
             if lacks_inputs:
@@ -367,6 +391,7 @@ class GraphConverter(ControlFlow):
             raise self.fault(
                 f"the function {brief(function.name)} has {len(function.input)} inputs, {len(inputs)} are given"
             )
+        self._check_nodes(self._n_nodes + self._nodes_of_call(function))  # before any of them is made
         self._count_parts(len(function.input) + len(function.output) + len(function.attribute_proto))
         versions = scope.versions
         if function.opset_import:
@@ -412,6 +437,11 @@ def _converter(domain: str, op_type: str, version: int) -> Converter:
 def _shown(name: str) -> str:
     """A name from the file for a message, without quotes."""
     return brief(name, 60)[1:-1]
+
+
+def _key(node: NodeProto) -> FunctionKey:
+    """That of the function that a node calls, if it calls one."""
+    return _domain(node.domain), node.op_type, node.overload
 
 
 def _domain(name: str) -> str:
