@@ -499,3 +499,29 @@ def test_models_whose_inputs_are_indexes_are_compared(tmp_path, run_json, size):
     for source, target in (("a.onnx", "a.mge"), ("a.mge", "b.onnx")):
         result = run_json("convert", tmp_path / source, tmp_path / target)
         assert {"x": [size, 3], "i": [4]} in result["compared"] and result["notes"] == []
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e-30, 0, 1])
+@pytest.mark.parametrize("more", [{}, {"p": 5}, {"dilations": [2, 1], "pads": [1, 0, 0, 1]}, {"strides": [2, 3]}])
+def test_roots_of_powers_that_are_no_float32_are_written(tmp_path, run_json, factor, more):
+    nodes = [node("Mul", "x k", "a"), node("LpPool", "a", "y", kernel_shape=[2, 3], **more)]
+    model = make(nodes, [("x", F, [1, 2, 7, 9])], [("y", F, None)], {"k": np.float32(factor)})
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    assert run_json("convert", tmp_path / "a.onnx", tmp_path / "a.mge")["compared"] == [{"x": [1, 2, 7, 9]}]
+    x = RNG.standard_normal((1, 2, 7, 9)).astype(np.float32)
+    (got,), (want,) = (run(load(str(tmp_path / name)), x=x) for name in ("a.mge", "a.onnx"))
+    assert np.isfinite(want).all() and want.any() == bool(factor)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_a_file_that_is_wrong_for_zeros_only_is_refused(tmp_path, error_of, monkeypatch):
+    """Also if the model divides, but not by 0."""
+    right = conversion.rewritten
+    ends = [("x", TensorProto.INT32, [40])], [("y", TensorProto.INT32, None)]
+    model, wrong = (
+        make([node(op, "x one", "a"), node("Div", "a one", "y")], *ends, {"one": np.array([1], np.int32)})
+        for op in ("Mul", "Max")
+    )
+    monkeypatch.setattr(conversion, "rewritten", lambda _, *more: right(wrong.SerializeToString(), *more))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    assert "differs by 1" in error_of("convert", tmp_path / "a.onnx", tmp_path / "a.mge")

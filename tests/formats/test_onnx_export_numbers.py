@@ -161,3 +161,29 @@ def test_bytes_may_be_one_apart_where_few_are():
             onnx_export._compare_output("y", wrong, want, 1e-3, {})
     with pytest.raises(LiteError, match="differs by"):
         onnx_export._compare_output("y", got.astype(np.int32), want.astype(np.int32), 1e-3, {})
+
+
+@pytest.mark.parametrize("shift", [-2.0, 2.0])
+def test_a_number_for_nan_is_no_difference_if_there_is_nan_here(shift, tmp_path, monkeypatch):
+    builder = GraphBuilder()
+    added = builder.node(
+        "Elemwise",
+        params.Elemwise(mode=ElemwiseMode.ADD),
+        [builder.input("x", (5,)), builder.constant(np.float32([shift]))],
+    )
+    made = builder.node("Elemwise", params.Elemwise(mode=ElemwiseMode.LOG), [added])
+    graph = builder.finish(builder.node("Elemwise", params.Elemwise(mode=ElemwiseMode.RELU), [made]))
+    content = b"".join(map(bytes, write_v2(new_record(graph))))
+    assert export_onnx(content, tmp_path / "right.onnx").compared
+    correct = onnx_export._runtime
+
+    def wrong(content, notes):
+        runner = correct(content, notes)
+        return lambda inputs: [np.full_like(o, np.nan) for o in runner(inputs)]
+
+    monkeypatch.setattr(onnx_export, "_runtime", wrong)
+    if shift < 0:  # the logarithm here is NaN, of which RELU makes 0
+        assert export_onnx(content, tmp_path / "wrong.onnx").compared
+        return
+    with pytest.raises(LiteError, match="nan where there is"):
+        export_onnx(content, tmp_path / "wrong.onnx")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from megengine_lite._core.ir.graph import AnyNode, Node, Spec, TensorSpec, Var
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
 from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.system.own_faults import own_fault
@@ -163,6 +163,10 @@ class Operator:
         In quantized numbers, the choice can be made among their integers.
         """
         return False
+
+    def divisor(self, node: AnyNode) -> AnyVar | None:
+        """The input by which it divides: of integers by 0 there is no result that all programs agree on."""
+        return None
 
     def float32_params(self, params: Any) -> Any:
         """The parameters for the same operator on float32 in place of float16."""

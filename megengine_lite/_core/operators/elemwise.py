@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, DType, DTypeCode
-from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_float32
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
@@ -50,6 +50,9 @@ class Elemwise(Operator):
 
     def original_label(self, node: AnyNode) -> str:
         return ElemwiseMode(node.params.mode).name
+
+    def divisor(self, node: AnyNode) -> AnyVar | None:
+        return node.inputs[1] if node.params.mode in (ElemwiseMode.FLOOR_DIV, ElemwiseMode.MOD) else None
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, DType
-from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.quantize import from_float32, to_float32
@@ -79,6 +79,9 @@ class OnnxElemwise(Operator):
     name = "OnnxElemwise"
     in_files = None
     element_types = "by its function"
+
+    def divisor(self, node: AnyNode) -> AnyVar | None:
+        return node.inputs[1] if node.params.mode in (_M.DIVIDE, _M.REMAINDER, _M.MODULO) else None
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode

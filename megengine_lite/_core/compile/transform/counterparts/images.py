@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.compile.transform.counterparts.arithmetic import rounded
-from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, numbers_of, shape_of
+from megengine_lite._core.compile.transform.counterparts.pieces import NO_LIMIT, Pieces, dtype_of, numbers_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.shapes import integers_of, padded
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten, written
 from megengine_lite._core.ir import params
@@ -25,6 +25,7 @@ from megengine_lite._core.operators.onnx_window import Col2Im, OnnxPooling
 _M = ElemwiseMode
 _MOST_TAPS = 64
 _LOWEST = float(np.finfo(np.float32).min)
+_TINIEST = float(np.finfo(np.float32).tiny)
 
 
 @written("OnnxPooling", any_size=True)
@@ -38,8 +39,7 @@ def _pooling(w: Pieces, node: Node) -> Var | Sequence[Var]:
         best, places = _maxima_with_places(w, p, carried, axes)
         return [w.converted(best, dtype), places]
     if p.mode == "norm":
-        powers = w.elemwise(_M.POW, w.elemwise(_M.ABS, carried), w.number(p.order, carried))
-        return w.converted(w.elemwise(_M.POW, _sums(w, p, powers, axes), w.number(1 / p.order, carried)), dtype)
+        return w.converted(_norms(w, p, w.elemwise(_M.ABS, carried), axes), dtype)
     if p.mode == "average":
         total = _sums(w, p, carried, axes)
         if _lie_inside(p) and (p.count_pads or not any(map(any, _windows(p, axes)))):
@@ -73,7 +73,24 @@ def _sums(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> 
         mean = _pooled(w, wide, axes, PoolingMode.AVERAGE)
         size = math.prod(k for _, _, k, *_ in axes)
         return w.multiply(mean, w.number(size, mean))
-    return _by_taps(w, wide, axes, w.add)
+    return _by_taps(w, wide, axes, lambda taps: functools.reduce(w.add, taps))
+
+
+def _norms(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
+    """Roots of sums of powers, which are taken of parts of the largest number of each window: other powers may be
+    beyond the range of float32, or below it, where the root is not."""
+    if p.order == 1:
+        return _sums(w, p, x, axes)
+    order, root = w.number(p.order, x), w.number(1 / p.order, x)
+
+    def norm(taps: Sequence[Var]) -> Var:
+        largest = functools.reduce(lambda a, b: w.elemwise(_M.MAX, a, b), taps)
+        # Neither 0 nor infinity, by which nothing can be divided.
+        scale = w.elemwise(_M.MIN, w.elemwise(_M.MAX, largest, w.number(_TINIEST, x)), w.number(-_LOWEST, x))
+        powers = [w.elemwise(_M.POW, w.divide(tap, scale), order) for tap in taps]
+        return w.multiply(w.elemwise(_M.POW, functools.reduce(w.add, powers), root), scale)
+
+    return _by_taps(w, _grown(w, p, x, axes, 0.0), axes, norm)
 
 
 def _maxima(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> Var:
@@ -81,7 +98,7 @@ def _maxima(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -
     wide = _grown(w, p, x, axes, lowest)
     if _is_plain(wide, axes):
         return _pooled(w, wide, axes, PoolingMode.MAX)
-    return _by_taps(w, wide, axes, lambda a, b: w.elemwise(_M.MAX, a, b))
+    return _by_taps(w, wide, axes, lambda taps: functools.reduce(lambda a, b: w.elemwise(_M.MAX, a, b), taps))
 
 
 def _maxima_with_places(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]]) -> tuple[Var, Var]:
@@ -136,19 +153,15 @@ def _pooled(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], mode: PoolingMod
     return w.make("Pooling", parameters, [x])
 
 
-def _by_taps(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], combine: Callable[[Var, Var], Var]) -> Var:
+def _by_taps(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], combine: Callable[[Sequence[Var]], Var]) -> Var:
     """One axis after the other: the elements at each place of the windows, put together."""
-    w.takes_sizes = True
-    for axis, (_, out, k, stride, step, _, _) in enumerate(axes, 2):
+    for axis, (_, _, k, stride, step, _, _) in enumerate(axes, 2):
         if k > _MOST_TAPS:
             raise NotWritten(f"windows of {k} are not written, only of up to {_MOST_TAPS}")
-        total: Var | None = None
-        for place in range(k):
-            begin = place * step
-            tap = w.part(x, axis, begin, begin + (out - 1) * stride + 1, stride)
-            total = tap if total is None else combine(total, tap)
-        assert total is not None
-        x = total
+        ends = [
+            (place + 1 - k) * step or NO_LIMIT for place in range(k)
+        ]  # from behind, so that they hold for all sizes
+        x = combine([w.sliced(x, axis, place * step, end, stride) for place, end in enumerate(ends)])
     return x
 
 
