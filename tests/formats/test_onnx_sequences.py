@@ -198,7 +198,7 @@ def test_an_input_that_is_a_sequence_is_refused_with_a_way_out():
     made = model([node("SequenceAt", "t p", "y")], p=0)
     made.graph.input.append(helper.make_tensor_sequence_value_info("t", F, None))
     with pytest.raises(
-        UnsupportedOperatorError, match="'t' is no tensor; make an input of each tensor, and join them by"
+        UnsupportedOperatorError, match=r"'t' \(it is no tensor; make an input of each tensor, and join them by"
     ):
         load(made)
 

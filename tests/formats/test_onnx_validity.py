@@ -166,3 +166,61 @@ def test_branches_declare_their_values_too():
         else:
             with pytest.raises(LiteError, match="'z' is declared as INT64, and is FLOAT"):
                 load(model)
+
+
+def _four_bits(name):
+    return helper.make_tensor(name, TensorProto.INT4, [2], [1, 2])
+
+
+def test_all_is_listed_that_cannot_be_run_whatever_the_reason():
+    """Types of stored tensors, of attributes and of inputs as well as operators, attributes and dimensions."""
+    branch = helper.make_graph(
+        [node("DequantizeLinear", "v s", "d", "inside")], "b", [], [helper.make_tensor_value_info("d", F, None)]
+    )
+    nodes = [
+        node("DequantizeLinear", "w s", "a", "first"),
+        node("DequantizeLinear", "w s", "b", "second"),
+        node("Constant", "", "c", "third", value=_four_bits("t")),
+        node("Foo", "x", "d", "fourth", domain="q"),
+        node("Neg", "x", "e", "fifth", odd=1),
+        node("Reshape", "x many", "f", "sixth"),
+        node("Reshape", "f few", "g", "seventh"),
+        node("Foo", "a", "h", "eighth", domain="q"),
+        node("Cast", "x", "i", "ninth", to=TensorProto.FLOAT8E4M3FN),
+        node("If", "yes", "j", "tenth", then_branch=branch, else_branch=branch),
+        node("Neg", "unknown", "k", "behind an input"),
+    ]
+    nodes[2].input[:] = []
+    values = {
+        "s": np.float32(1),
+        "many": np.ones(8, np.int64),
+        "few": np.array([1]),
+    }
+    model = make(
+        nodes,
+        [("x", F, [1]), ("yes", BOOL, []), ("unused", TensorProto.STRING, [1]), ("unknown", F, None)],
+        [(name, F, None) for name in "abcdeghijk"],
+        values,
+        opsets=[helper.make_opsetid("q", 1)],
+    )
+    model.graph.initializer.extend([_four_bits("w"), _four_bits("v"), _four_bits("r")])
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.INT4, None))
+    with pytest.raises(UnsupportedOperatorError, match=": these inputs and nodes cannot be run: ") as raised:
+        load(model)
+    message = str(raised.value)
+    for line in (
+        r"input 'unused' \(it has elements of type STRING",
+        r"input 'unknown' \(it has no shape",
+        r"DequantizeLinear 'first' \(tensor 'w' has elements of type INT4",
+        r"DequantizeLinear 'second' \(tensor 'w'",
+        r"Constant 'third' \(tensor 't'",
+        r"q.Foo 'fourth' \(there is no such operator",
+        r"Neg 'fifth' \(its attribute 'odd'",
+        r"Reshape 'sixth' \(its result has 8 dimensions, and tensors have at most 7",
+        r"q.Foo 'eighth' \(",
+        r"Cast 'ninth' \(.*FLOAT8E4M3FN",
+        r"DequantizeLinear 'inside' \(tensor 'v'",
+        r"output 'r' \(tensor 'r'",
+    ):
+        assert re.search(line, message), (line, message)
+    assert "seventh" not in message and "behind" not in message and "tenth" not in message

@@ -68,7 +68,7 @@ class ControlFlow(ABC):
         """An error about the model."""
 
     @abstractmethod
-    def _lookup(self, name: str, scope: Scope | None) -> Value | None:
+    def _lookup(self, name: str, scope: Scope | None, reader: str = "") -> Value | None:
         """What a name means; None if it could not be made."""
 
     @abstractmethod

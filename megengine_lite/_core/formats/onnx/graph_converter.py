@@ -48,6 +48,7 @@ from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_c
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
 from megengine_lite._core.operators.base import is_about_values
 from megengine_lite._core.operators.custom import find_user_operator
+from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
 from megengine_lite.log import warn
@@ -112,6 +113,7 @@ class GraphConverter(ControlFlow):
         self._call_counts: dict[int, int] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
+        self._lacks_inputs = False  # whether inputs of the model are among them
         self._unknown: list[str] = []  # names of operators among them that are not known at all
         self.not_converted: set[int] = set()
         self.result_names = ResultNames() if result_names is None else result_names
@@ -140,9 +142,18 @@ class GraphConverter(ControlFlow):
     def refuse(self) -> None:
         """Raises if nodes could not be converted, or if values are not what the model says of them."""
         if self._missing:
+            what = "these inputs and nodes" if self._lacks_inputs else "these nodes"
             hint = f"; register_operator({brief(self._unknown[0])}) defines one in Python" if self._unknown else ""
-            raise UnsupportedOperatorError(f"{self._what}: these nodes cannot be run: {listed(self._missing)}{hint}")
+            raise UnsupportedOperatorError(f"{self._what}: {what} cannot be run: {listed(self._missing)}{hint}")
         self._said.check()
+
+    def miss_input(self, name: str, error: UnsupportedOperatorError) -> None:
+        """Lists an input of the model that cannot be read."""
+        self._lacks_inputs = True
+        self._missing.append(f"input {brief(name)} ({self._reason(error)})")
+
+    def _reason(self, error: Exception) -> str:
+        return str(error).removeprefix(f"{self._what}: ")
 
     def versions_of(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
         """The version of each domain's operators.
@@ -187,13 +198,18 @@ class GraphConverter(ControlFlow):
         var = Var(self.builder.new_id(), tensor.name, spec, constant)
         return Value(var, kind, len(tensor.dims), spec.dtype)
 
-    def _lookup(self, name: str, scope: Scope | None) -> Value | None:
+    def _lookup(self, name: str, scope: Scope | None, reader: str = "") -> Value | None:
+        """The value of a name; None if it cannot be made. Then what reads it, a node or else an output, is listed."""
         place = scope
         while place is not None:
             if name in place.values:
                 return place.values[name]
             if name in place.initializers:
-                value = place.values[name] = self._constant(place.initializers[name])
+                try:
+                    value = place.values[name] = self._constant(place.initializers[name])
+                except UnsupportedOperatorError as error:  # each that reads it is listed
+                    self._missing.append(f"{reader or f'output {brief(name)}'} ({self._reason(error)})")
+                    return None
                 return value
             place = place.outer
         raise self.fault(f"the value {brief(name)} is read, and no node before it makes it")
@@ -277,16 +293,17 @@ class GraphConverter(ControlFlow):
     def _results(self, node: NodeProto, scope: Scope) -> Sequence[Value | None]:
         """The outputs of a node; None for those that cannot be made."""
         nothing = [None] * len(node.output)
-        inputs = [self._lookup(name, scope) if name else None for name in node.input]
+        label, domain, n_missing = label_of(node), _domain(node.domain), len(self._missing)
+        shown = f"{domain}.{node.op_type}" if domain else node.op_type
+        reader = f"{_shown(shown)} {brief(label)}"
+        inputs = [self._lookup(name, scope, reader) if name else None for name in node.input]
         # What such a node needs is listed already.
         lacks_inputs = None in inputs and any(
             v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)
         )
-        label = label_of(node)
-        domain, outer_label = _domain(node.domain), self.builder.label
-        n_missing = len(self._missing)
+        outer_label = self.builder.label
         self.builder.label = label
-        self.builder.operators.setdefault(label, f"{domain}.{node.op_type}" if domain else node.op_type)
+        self.builder.operators.setdefault(label, shown)
         try:
             function = self._functions.get(_key(node))
             version = scope.versions.get(domain)
@@ -311,7 +328,7 @@ class GraphConverter(ControlFlow):
                 self.narrowing.make_data(call)
                 with self._naming(node, label):
                     return self._of_graphs(call, scope)
-            user = find_user_operator(f"{domain}.{node.op_type}" if domain else node.op_type)
+            user = find_user_operator(shown)
             if user is not None:
                 if find_converter(domain, node.op_type, version) is None:
                     self.narrowing.make_data(call)
@@ -331,13 +348,15 @@ class GraphConverter(ControlFlow):
                 raise NotConverted(f"its attribute {brief(unread[0])} is not known here")
             if len(results) < len(wanted) or any(w and r is None for w, r in zip(wanted, results, strict=False)):
                 raise NotConverted(f"it has {len(wanted)} outputs, {len(results)} can be made")
+            most = max((value.rank for value in tensors_of(results)), default=0)
+            if most > MAX_NDIM:
+                raise NotConverted(f"its result has {most} dimensions, and tensors have at most {MAX_NDIM}")
             return results
-        except NotConverted as reason:
+        except (NotConverted, UnsupportedOperatorError) as reason:
             self._n_waiting += isinstance(reason, NeedsShapes)
-            name = f"{domain}.{node.op_type}" if domain else node.op_type
             if isinstance(reason, _NoSuchOperator):
-                self._unknown.append(name)
-            self._missing.append(f"{_shown(name)} {brief(label)} ({reason})")
+                self._unknown.append(shown)
+            self._missing.append(f"{reader} ({self._reason(reason)})")
             return nothing
         finally:
             self.builder.label = outer_label

@@ -156,9 +156,14 @@ class _Importer:
         for info in self._main.input:
             if info.name in scope.initializers:
                 continue
-            var, value = self._input(info)
             if info.name in scope.values:
                 raise self._converter.fault(f"two inputs have the name {brief(info.name)}")
+            try:
+                var, value = self._input(info)
+            except UnsupportedOperatorError as error:
+                self._converter.miss_input(info.name, error)
+                scope.values[info.name] = None
+                continue
             scope.values[info.name] = value
             inputs.append(var)
             if value.rank == 0:
@@ -239,11 +244,11 @@ class _Importer:
             said = said.optional.elem_type  # it is always given here
         tensor = None if said is None else said.tensor
         if tensor is None or tensor.shape is None:
-            what = "has no shape, not even a number of dimensions; give it one and export again"
+            what = "it has no shape, not even a number of dimensions; give it one and export again"
             if tensor is None:
-                what = "is no tensor; make an input of each tensor, and join them by SequenceConstruct"
-            raise UnsupportedOperatorError(f"{self._what}: input {brief(info.name)} {what}")
-        said_kind = element_type(tensor.elem_type, f"input {brief(info.name)}", self._what)
+                what = "it is no tensor; make an input of each tensor, and join them by SequenceConstruct"
+            raise UnsupportedOperatorError(what)
+        said_kind = element_type(tensor.elem_type, "it", self._what)
         kind = self._converter.narrowing.kind(said_kind)
         dims = _dims(tensor.shape.dim)
         shape = tuple(d if isinstance(d, int) else 1 for d in dims)  # what is symbolic is 1 until the input is given

@@ -70,9 +70,9 @@ def element_type(number: int | None, thing: str, what: str) -> ElementType:
         It cannot.
     """
     if number not in DTYPES:
-        known = ", ".join(t.name for t in DTYPES)
         raise UnsupportedOperatorError(
-            f"{what}: {thing} has elements of type {type_name(number)}, which are not computed here; there are {known}"
+            f"{what}: {thing} has elements of type {type_name(number)}, which are not computed here: use floats, or "
+            "integers of 8 bits or more"
         )
     return ElementType(number)
 
