@@ -380,3 +380,30 @@ def test_windows_may_end_behind_the_data_if_sizes_are_rounded_up(op, long, short
     pool = node(op, "x", kernel_shape=size, strides=size, ceil_mode=1)
     for data, wanted in ((x, long), (x[:, :, 2:5], short)):
         np.testing.assert_allclose(results(pool, {"x": data}, opset=22)[0].ravel(), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("version", [6, 7, 8])
+@pytest.mark.parametrize("kind", [F, D, F16])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 2, 3, 2)])
+def test_batch_normalization_with_numbers_for_each_place(version, kind, shape):
+    dtype, rng = NUMPY[kind], np.random.default_rng(3)
+    x, *rest = (rng.random(s).astype(dtype) for s in (shape, *[shape[1:]] * 4))
+    nodes = [node("BatchNormalization", "x s b m v", spatial=0, epsilon=0.25)]
+    if version < 7:
+        nodes[0].attribute.append(helper.make_attribute("is_test", 1))
+    constants = dict(zip("sbmv", rest, strict=True))
+    model = make(nodes, [("x", kind, [None] * len(shape))], [("y", kind, None)], constants, opset=version)
+    scale, bias, mean, variance = (v.astype(np.float64) for v in rest)
+    want = (x - mean) / np.sqrt(variance + 0.25) * scale + bias
+    found = run(load(model), x=x.astype(dtype if kind == F16 else np.float32))[0]
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=4e-3 if kind == F16 else 1e-6)
+
+
+@pytest.mark.parametrize(("version", "spatial", "shape"), [(8, 1, [3, 4]), (8, 0, [3]), (15, None, [3, 4])])
+def test_statistics_of_other_dimensions_are_refused_at_load(version, spatial, shape):
+    more = {} if spatial is None else {"spatial": spatial}
+    nodes = [node("BatchNormalization", "x s b m v", name="norm", **more)]
+    constants = dict.fromkeys("sbmv", np.ones(shape, np.float32))
+    model = make(nodes, [("x", F, [2, 3, 4])], [("y", F, None)], constants, opset=version)
+    with pytest.raises(UnsupportedOperatorError, match=r"BatchNormalization 'norm' .* dimensions, as data have 3"):
+        load(model)

@@ -29,9 +29,15 @@ def _batch_norm(call: Call) -> Value:
     trains = not call.integer("is_test", 0) if call.version < 7 else bool(call.integer("training_mode", 0))
     if trains or any(call.wanted[1:]):
         raise NotConverted("it computes statistics, for training; export the model for inference")
-    rest = [per_channel(b, call.input(k), x) for k in range(1, 5)]
+    # Before version 9 there may be numbers for each place, which broadcast along the batch.
+    for_places = call.version < 9 and not call.integer("spatial", 1)
+    rest, axes = [call.input(k) for k in range(1, 5)], x.rank - 1 if for_places else 1
+    if any(v.rank != axes for v in rest):
+        raise NotConverted(f"its statistics, scale and bias must have {axes} dimensions, as data have {x.rank}")
+    if not for_places:
+        rest = [per_channel(b, v, x) for v in rest]
     kinds = {x.kind, *(v.kind for v in rest)}
-    if kinds == {ElementType.DOUBLE}:
+    if kinds == {ElementType.DOUBLE} or (for_places and len(kinds) == 1):
         scale, bias, mean, variance = rest
         centred, inverse = b.elemwise(_M.SUB, x, mean), _inverse_root(b, variance, call.real("epsilon", 1e-5))
         return b.elemwise(_M.ADD, b.elemwise(_M.MUL, b.elemwise(_M.MUL, centred, inverse), scale), bias)
