@@ -8,6 +8,7 @@ from support.onnx_models import load, make, run
 
 import megengine_lite
 from megengine_lite import LiteNetwork, LiteTensor
+from megengine_lite.errors import LiteTypeError
 
 BYTES = np.array([255, 2, 0, 1, 128, 0], "uint8")
 TRUTHS = BYTES != 0
@@ -102,6 +103,15 @@ def test_prepared_models_do_so_too(tmp_path):
     model = megengine_lite.load(source, prepared=prepared)
     for truths in (TRUTHS, BYTES.view("bool"), ~TRUTHS):
         np.testing.assert_array_equal(model(truths)[0], truths != 0)
+
+
+@pytest.mark.parametrize("given", [BYTES, TRUTHS.astype("uint8"), TRUTHS.astype("float32"), [1, 0, 1, 0, 1, 0]])
+def test_a_model_takes_and_gives_arrays_of_bool_only(model, given):
+    loaded = megengine_lite.load(model)
+    assert {d.dtype for d in loaded.inputs} == {loaded.outputs[0].dtype} == {np.dtype("bool")}
+    assert loaded(x=TRUTHS, r=TRUTHS)["same"].dtype == "bool"
+    with pytest.raises(LiteTypeError, match="'x' has elements of bool"):
+        loaded(x=given, r=TRUTHS)
 
 
 def test_the_command_run_does_so_too(model, run_json, tmp_path):
