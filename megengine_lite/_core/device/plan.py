@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.ir.describe import describe_spec
 from megengine_lite._core.ir.dtype import DType
-from megengine_lite._core.ir.graph import AnyVar, DynamicNode, Node, Spec, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicNode, Node, Spec, TensorSpec
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory import Storage
 from megengine_lite._records import field, record
@@ -92,6 +92,24 @@ class StepTime:
     kernel: str
     seconds: float
     flops: int
+
+
+class RunRecorder:
+    """What is told of a profiled run, as it goes on: plans that ran, and the loops in which they did. Ignores all."""
+
+    __slots__ = ()
+
+    def ran(self, plan: Plan, times: list[StepTime]) -> None:
+        """A plan has run."""
+
+    def begin_loop(self, node: AnyNode) -> None:
+        """A node begins that runs its graph in rounds. What runs until :meth:`end_loop` belongs to it."""
+
+    def begin_round(self) -> None:
+        """The next round of the innermost loop begins."""
+
+    def end_loop(self) -> None:
+        """The innermost loop has ended."""
 
 
 @record(frozen=True, slots=True)

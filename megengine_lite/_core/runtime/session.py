@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from megengine_lite._core.device.interface import Device
-from megengine_lite._core.device.plan import Arena, Plan, RunValue, Slot, StepTime
+from megengine_lite._core.device.plan import Arena, Plan, RunRecorder, RunValue, Slot, StepTime
 from megengine_lite._core.ir.declared_shape import check_shapes, open_shape_text, with_open_sizes
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, DynamicSpec, ModelGraph, Spec, TensorSpec, Var
@@ -48,6 +48,18 @@ class _Bound:
         self.views: dict[str, np.ndarray] | None = None  # the memory of the model's outputs, in their order
         self.inputs: dict[AnyVar, Slot] = {slot.var: slot for slot in plan.inputs}
         self.outputs: dict[AnyVar, Slot] = {slot.var: slot for slot in plan.outputs}
+
+
+class _StepTimes(RunRecorder):
+    """The times of all steps in order."""
+
+    __slots__ = ("times",)
+
+    def __init__(self) -> None:
+        self.times: list[StepTime] = []
+
+    def ran(self, plan: Plan, times: list[StepTime]) -> None:
+        self.times += times
 
 
 class Session:
@@ -102,7 +114,7 @@ class Session:
         self._truths: dict[AnyVar, RunValue] = {}  # what runs read in place of inputs of truth values
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
         self._results: dict[AnyVar, RunValue] = {}
-        self._times: list[StepTime] | None = None  # filled by a profiled run
+        self._recorder: RunRecorder | None = None  # of a profiled run
         self._watch: Callable[[NodeResult], None] | None = None  # sees the results of nodes
         self._fast: _Bound | None = None  # the only plan of the last run
         self._inferred: tuple[object, Mapping[AnyVar, Spec]] | None = None  # for what, and the specs of outputs
@@ -299,9 +311,7 @@ class Session:
                 if following.is_end:
                     break
             else:
-                seen = self._watch is not None or self._times is not None
-                run_body = partial(self._run_stages, plan.plans)
-                plan.run(values, run_body, None if seen else self._run_bound, self._stored)
+                self._run_loop(plan, values)
             stop = following
             for touched in plan.touched():
                 if touched in values and not stop.needs(touched):
@@ -310,8 +320,28 @@ class Session:
         is_only = stop is plans.root and not plan.has_dynamic_outputs and not following.follows_values
         return plan if is_only else None
 
+    def _run_loop(self, loop: Repeated, values: dict[AnyVar, RunValue]) -> None:
+        recorder = self._recorder
+        run_body = partial(self._run_stages, loop.plans)
+        if recorder is None:
+            loop.run(values, run_body, self._run_bound if self._watch is None else None, self._stored)
+            return
+
+        def run_recorded(values: dict[AnyVar, RunValue]) -> Plan | None:
+            recorder.begin_round()
+            return run_body(values)
+
+        recorder.begin_loop(loop.node)
+        loop.run(values, run_recorded, None, self._stored)
+        recorder.end_loop()
+
     def _run_bound(self, plan: Plan) -> None:
         plan.run(self.arena)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the next run repeats the plan of the last one, without a look at the model."""
+        return self._fast is not None
 
     def prepare(self) -> None:
         """Makes plans for the inputs that are set, as far as that is possible without running.
@@ -342,13 +372,18 @@ class Session:
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; returns the time of every step, in order."""
+        recorder = _StepTimes()
+        self.run_recorded(recorder)
+        return recorder.times
+
+    def run_recorded(self, recorder: RunRecorder) -> None:
+        """Like :meth:`run`; tells what runs, and the times of its steps."""
         self._fast = None
-        self._times = []
+        self._recorder = recorder
         try:
             self.run()
-            return self._times
         finally:
-            self._times = None
+            self._recorder = None
 
     def run_watched(self, watch: Callable[[NodeResult], None]) -> None:
         """Like :meth:`run`; shows each result of a node. The configuration must ask for explanations."""
@@ -371,7 +406,7 @@ class Session:
     def forget_runs(self) -> None:
         """Forgets inputs, memory for outputs, and results, also those of a run that was interrupted. Plans stay."""
         self._fast = None
-        self._times = None
+        self._recorder = None
         self._inputs = {}
         self._truths = {}
         self._user_outputs = {}
@@ -491,10 +526,10 @@ class Session:
         before = [_checksum(values[s.var]) for s in plan.inputs] if check else []
         if self._watch is not None:
             plan.run_watched(self.arena, self._watch)
-        elif self._times is None:
+        elif self._recorder is None:
             plan.run(self.arena)
         else:
-            self._times += plan.run_timed(self.arena)
+            self._recorder.ran(plan, plan.run_timed(self.arena))
         plan.has_run = True
         for slot, crc in zip(plan.inputs, before, strict=False):
             if _checksum(values[slot.var]) != crc:

@@ -9,14 +9,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.expand import all_nodes
-from megengine_lite._core.device.plan import PlanReport, StepTime
+from megengine_lite._core.device.plan import PlanReport
 from megengine_lite._core.ir.declared_shape import with_open_sizes
 from megengine_lite._core.ir.graph import ModelGraph, TensorSpec
 from megengine_lite._core.reports.model_facts import first_stage, model_facts
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
+from megengine_lite._core.reports.model_report.recorded_run import RecordedRun, all_plans, set_medians
 from megengine_lite._core.reports.model_report.roofline import measure_roof
 from megengine_lite._core.system.device_errors import errors_of
-from megengine_lite._records import replace
 from megengine_lite.base import __version__
 
 if TYPE_CHECKING:
@@ -96,42 +96,70 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
         for _ in range(warmup + 1):
             session.run()
         seconds = [_time_of(session) for _ in range(runs)]
-        profiles = [session.run_profiled() for _ in range(runs)]
+        is_bound = session.is_bound
+        recorded = [_recorded(session) for _ in range(runs)]
         roof = measure_roof(config, session.device, session.device_id)
-    steps = [replace(step, seconds=median(p[k].seconds for p in profiles)) for k, step in enumerate(profiles[0])]
-    plans = [plan.report() for plan in session.plans()]
+    parts = recorded[0].parts
+    set_medians(parts, [run.parts for run in recorded[1:]])
+    plans = list(all_plans(parts))
     shapes = session.input_shapes()
-    if all(plan.graph is not None for plan in plans) and len(steps) == sum(len(plan.steps) for plan in plans):
-        boxes = planned_boxes(model.graph, plans, steps)
+    explained = all(plan.report.graph is not None for plan in plans)
+    if explained:
+        boxes = planned_boxes(model.graph, parts)
     else:  # a device that does not explain its plans
         boxes = file_boxes(model.graph, first_stage(model, shapes))
+    in_steps = median(run.seconds for run in recorded)
+    if explained:  # the sum of medians, so that the parts of a report fit together
+        nodes = (node for plan in plans for node in plan.nodes)
+        in_steps = sum(kernel.seconds for node in nodes for kernel in node.kernels.values())
     seconds.sort()
-    in_steps = sum(s.seconds for s in steps)
     return {
         **describe(name, size),
         "model": _facts(model, shapes),
         "machine": {**session.device.facts(config), "threads": config.threads, "precision": config.precision},
-        "note": _note(seconds, in_steps, len(steps)),
+        "note": _note(seconds, in_steps, recorded[0].n_steps, is_bound),
         "settings": {"fusion": config.fuse, "runs": runs},
         "ms": {"median": median(seconds) * 1e3, "fastest": seconds[0] * 1e3, "slowest": seconds[-1] * 1e3},
         "steps_ms": in_steps * 1e3,
-        "operations": sum(s.flops for s in steps),
+        "operations": recorded[0].flops,
         **_drawn(boxes),
-        "memory": {**_memory(plans, steps), **session.memory_usage()},
+        "memory": {**_memory([plan.report for plan in plans]), **session.memory_usage()},
         "weights": _weights(model.listed_graph()),
         "roof": roof,
     }
 
 
-def _note(seconds: Sequence[float], in_steps: float, count: int) -> str | None:
-    """What makes times doubtful; ``seconds`` are those of whole runs in order, ``in_steps`` is the sum of all steps."""
+def _recorded(session: Session) -> RecordedRun:
+    run = RecordedRun()
+    session.run_recorded(run)
+    return run
+
+
+def _note(seconds: Sequence[float], in_steps: float, count: int, is_bound: bool = True) -> str | None:
+    """What makes times doubtful, or what takes time beside the steps.
+
+    Parameters
+    ----------
+    seconds
+        Those of whole runs, in order.
+    in_steps, count
+        The sum of all steps that run, and their number.
+    is_bound
+        A run is one plan and nothing else: no rounds of loops, and no part of the graph that follows from data.
+    """
     least = (in_steps - CLOCK * count) / BUSY
+    middle = median(seconds)
+    both = f"a run takes {_ms(middle)} and its steps together {_ms(in_steps)}"
     if seconds[-1] > BUSY * seconds[0] + HICCUP:
         found = f"the slowest run took {seconds[-1] / seconds[0]:.1f} times as long as the fastest"
-    elif not least < median(seconds) < BUSY * in_steps + UNTIMED:
-        found = f"a run takes {_ms(median(seconds))} and its steps together {_ms(in_steps)}"
-    else:
+    elif least < middle < BUSY * in_steps + UNTIMED:
         return None
+    elif not is_bound and middle > in_steps:
+        return (
+            f"{both}: the rest goes by between them, in rounds of loops and where a part of the graph follows from data"
+        )
+    else:
+        found = both
     return f"{found}: the machine had other work to do, so times are not reliable"
 
 
@@ -157,8 +185,8 @@ def _drawn(boxes: Boxes) -> dict[str, Any]:
     return {"nodes": boxes.nodes, "edges": [list(edge) for edge in boxes.edges]}
 
 
-def _memory(plans: Sequence[PlanReport], steps: Sequence[StepTime]) -> dict[str, Any]:
-    """The pieces of the arena: offset, bytes, first and last step of each."""
+def _memory(plans: Sequence[PlanReport]) -> dict[str, Any]:
+    """The pieces of the arena: offset, bytes, first and last step of each. Each plan counts once."""
     pieces, begin = [], 0
     for plan in plans:
         pieces += [[p.offset, p.nbytes, begin + p.first, begin + p.last] for p in plan.pieces]
@@ -166,7 +194,7 @@ def _memory(plans: Sequence[PlanReport], steps: Sequence[StepTime]) -> dict[str,
     count, size = len(pieces), sum(p[1] for p in pieces)
     if count > MOST_PIECES:
         pieces = sorted(sorted(pieces, key=lambda p: -p[1])[:MOST_PIECES], key=lambda p: p[2])
-    return {"pieces": pieces, "count": count, "bytes": size, "steps": len(steps)}
+    return {"pieces": pieces, "count": count, "bytes": size, "steps": begin}
 
 
 def _weights(graph: ModelGraph) -> list[dict[str, Any]]:

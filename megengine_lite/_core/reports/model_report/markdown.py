@@ -34,6 +34,11 @@ def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ""
 
 
+def _runs(node: Mapping[str, Any]) -> str:
+    """How often an operator runs in a run of the model."""
+    return f"{node['rounds']} rounds" if "rounds" in node else str(node.get("runs", 1))
+
+
 def _speed(node: Mapping[str, Any]) -> str:
     return f"{node['operations'] / node['ms'] * 1e-6:.1f}" if node.get("ms") and node["operations"] else ""
 
@@ -93,23 +98,25 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
     lines += ["## Time by kind of operator", ""]
     lines += table(("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3)
     slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
+    again = any("runs" in n or "rounds" in n for n in nodes)
     many = "operator that takes" if len(slowest) == 1 else f"{len(slowest)} operators that take"
     lines += [f"## The {many} longest", ""]
     lines += table(
-        ("operator", "name", "output", "kernels", "ms", "share", "GFLOP/s"),
+        ("operator", "name", "output", "kernels", *(["runs"] if again else []), "ms", "share", "GFLOP/s"),
         (
             (
                 n["op"],
                 n["name"],
                 " ".join(shape_text(t["shape"]) for t in n.get("outputs", ())[:1]),
                 ", ".join(k["kernel"] for k in n.get("kernels", ())),
+                *([_runs(n)] if again else []),
                 _ms(n.get("ms")),
                 _share(n.get("ms", 0.0), total),
                 _speed(n) if "ms" in n else "",
             )
             for n in slowest
         ),
-        3,
+        4 if again else 3,
     )
     return [*lines, *_numpy(nodes, total)]
 
@@ -121,6 +128,8 @@ def in_numpy(nodes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _numpy(nodes: Sequence[Mapping[str, Any]], total: float) -> list[str]:
+    if not any("kernels" in n for n in nodes):  # a device that does not tell
+        return []
     found = in_numpy(nodes)
     lines = ["## Operators that run in numpy", ""]
     if not found:

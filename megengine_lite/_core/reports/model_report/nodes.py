@@ -5,15 +5,27 @@ A box is a dictionary of plain types. ``kind`` is ``"input"``, ``"operator"`` or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import Stage
-from megengine_lite._core.device.plan import PlanReport, StepTime
+from megengine_lite._core.device.plan import PlanReport
+from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Node, Spec, TensorSpec
 from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.reports.model_facts import inferred_nodes, is_known, known_specs, unknown_inside
+from megengine_lite._core.reports.model_report.recorded_run import (
+    NodeTime,
+    Parts,
+    RecordedLoop,
+    RecordedPlan,
+    all_plans,
+    in_order,
+    outside_of,
+    spans,
+)
 from megengine_lite._core.reports.profile import parameter_values
 from megengine_lite._records import field, record
 
@@ -29,14 +41,39 @@ class Boxes:
     """Boxes in the order in which they run, and arrows between them by position."""
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
-    edges: list[tuple[int, int]] = field(default_factory=list)
+    edges: dict[tuple[int, int], None] = field(default_factory=dict)
 
     def add(self, kind: str, op: str, name: str, reads: Iterable[int | None], **facts: Any) -> int:
         """Adds a box and the arrows to it; gives its position. None among ``reads`` is where no box is known."""
         place = len(self.nodes)
         self.nodes.append({"kind": kind, "op": op, "name": name, **facts})
-        self.edges += [(source, place) for source in dict.fromkeys(reads) if source is not None]
+        self.connect(reads, place)
         return place
+
+    def connect(self, reads: Iterable[int | None], place: int) -> None:
+        """Adds arrows to a box, those that are not there yet."""
+        self.edges.update(((source, place), None) for source in reads if source is not None)
+
+    def sort(self) -> None:
+        """Puts each box behind those from which arrows lead to it. Else they stay in their order."""
+        if all(source < target for source, target in self.edges):
+            return
+        sources: list[list[int]] = [[] for _ in self.nodes]
+        for source, target in self.edges:
+            sources[target].append(source)
+        order: dict[int, int] = {}
+        begun: set[int] = set()
+        waiting = [(k, False) for k in reversed(range(len(self.nodes)))]
+        while waiting:
+            k, is_ready = waiting.pop()
+            if is_ready:
+                order[k] = len(order)
+            elif k not in begun:
+                begun.add(k)
+                waiting.append((k, True))
+                waiting += [(source, False) for source in reversed(sources[k])]
+        self.nodes = [self.nodes[k] for k in order]
+        self.edges = {(order[a], order[b]): None for a, b in self.edges}
 
 
 def tensor_facts(spec: Spec | None, name: str = "", memory: str = "") -> dict[str, Any]:
@@ -46,110 +83,198 @@ def tensor_facts(spec: Spec | None, name: str = "", memory: str = "") -> dict[st
     return {**facts, **({"name": name} if name else {}), **({"memory": memory} if memory else {})}
 
 
-def _nbytes(specs: Iterable[Spec]) -> int:
-    return sum(s.nbytes for s in specs if isinstance(s, TensorSpec))
-
-
 # ---- as a plan runs it -----------------------------------------------------------------------------------------------
 
 
-def planned_boxes(graph: ModelGraph, plans: Sequence[PlanReport], steps: Sequence[StepTime]) -> Boxes:
+def planned_boxes(graph: ModelGraph, parts: Parts) -> Boxes:
     """The boxes of a run.
+
+    The box of a loop stands behind those of its graph, whose last results it reads. What they read from outside is that
+    of the first round.
 
     Parameters
     ----------
     graph
         The model's.
-    plans
-        Those that ran, in order; they explain themselves.
-    steps
-        All their steps, with times.
+    parts
+        What ran; the plans explain themselves.
     """
     boxes = Boxes()
-    made = {v.id: boxes.add("input", "Input", v.name, (), outputs=[tensor_facts(v.spec)]) for v in graph.inputs}
-    specs: dict[int, Spec | None] = {}
-    merged = _Merged(graph, plans)
-    begin = 0
-    for plan in plans:
-        planned = plan.graph
-        assert planned is not None
-        places = {place: made.get(number) for place, number in planned.inputs}
-        last = len(planned.nodes) - 1
-        for k, node in enumerate(planned.nodes):
-            end = len(plan.steps) if k == last else node.end  # those at the end move results to the outputs
-            if node.first == end and len(node.reads) == 1 and (source := places[node.reads[0]]) is not None:
-                _add_view(boxes.nodes[source], planned, node)
-                places.update(dict.fromkeys(node.makes, source))
-                continue
-            place = _add_planned(boxes, planned, node, places, steps[begin + node.first : begin + end], merged)
-            boxes.nodes[place]["first_step"] = begin + node.first
-            places.update(dict.fromkeys(node.makes, place))
-        for place, number in planned.outputs:
-            if (found := places[place]) is not None:
-                made[number] = found
-                specs[number] = planned.variables[place].spec
-        begin += len(plan.steps)
+    made = {v.id: [boxes.add("input", "Input", v.name, (), outputs=[tensor_facts(v.spec)])] for v in graph.inputs}
+    drawing = _Drawing(boxes, made, _Merged(graph, [plan.report for plan in all_plans(parts)]))
+    drawing.add(parts)
     for name, var in zip(graph.output_names, graph.outputs, strict=True):
-        boxes.add("output", "Output", name, [made.get(var.id)], outputs=[tensor_facts(specs.get(var.id, var.spec))])
+        outputs = [tensor_facts(drawing.specs.get(var.id, var.spec))]
+        boxes.add("output", "Output", name, made.get(var.id, ()), outputs=outputs)
+    boxes.sort()
     return boxes
+
+
+@record(slots=True)
+class _Drawing:
+    """The boxes of a run while they are added.
+
+    Attributes
+    ----------
+    made
+        The boxes by the numbers of the variables that they make. It is several if a loop makes one in several ways.
+    insides
+        For each box, the branches that it is a part of.
+    specs
+        Of the variables that plans give.
+    steps
+        How many there are in all plans until now.
+    """
+
+    boxes: Boxes
+    made: dict[int, list[int]]
+    merged: _Merged
+    insides: dict[int, set[AnyNode]] = field(default_factory=dict)
+    specs: dict[int, Spec | None] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, parts: Parts, loop: dict[Hashable, int] | None = None) -> None:
+        """Adds what ran; ``loop`` has the boxes of the loop that it belongs to."""
+        for part in in_order(parts):
+            if isinstance(part, RecordedLoop):
+                self._add_loop(part)
+            else:
+                self._add_plan(part, loop)
+
+    def _makers(self, variables: Iterable[AnyVar]) -> list[int]:
+        return [place for v in variables for place in self.made.get(v.id, ())]
+
+    def _add_loop(self, loop: RecordedLoop) -> None:
+        node, p = loop.node, loop.node.params
+        for inner, outer in outside_of(loop):
+            self.made[inner] = self.made.get(outer, [])
+        self.add(loop.parts, {})
+        deciding = node.inputs[: p.has_count + p.has_condition]
+        place = self.boxes.add(
+            "operator",
+            node.op,
+            _title(node),
+            self._makers([*deciding, *(p.body.outputs if loop.rounds else node.inputs)]),
+            inputs=[tensor_facts(v.spec) for v in node.inputs[:MOST_LISTED]],
+            outputs=[tensor_facts(v.spec, v.name) for v in node.outputs[:MOST_LISTED]],
+            ms=0.0,
+            operations=0,
+            bytes=0,
+            kernels=[],
+            rounds=loop.rounds,
+        )
+        self.made.update({v.id: [place] for v in node.outputs})
+
+    def _add_plan(self, plan: RecordedPlan, loop: dict[Hashable, int] | None) -> None:
+        planned = plan.report.graph
+        assert planned is not None
+        boxes = self.boxes
+        places = {place: self.made.get(number, []) for place, number in planned.inputs}
+        for (node, first, end), done in zip(spans(plan.report), plan.nodes, strict=True):
+            if first == end and len(node.reads) == 1 and (sources := places[node.reads[0]]):
+                for source in sources:
+                    _add_view(boxes.nodes[source], planned, node)
+                places.update(dict.fromkeys(node.makes, sources))
+                continue
+            merged = self.merged.of(node)
+            facts = _facts(planned, node, done, merged)
+            key = node.origin.op, node.origin.output_ids
+            box = loop.get(key) if loop is not None else None
+            if box is None:
+                box = boxes.add(
+                    "operator", node.origin.op, node.origin.name, (), **facts, first_step=self.steps + first
+                )
+                if loop is not None:
+                    loop[key] = box
+                    boxes.nodes[box]["runs"] = 0
+            else:  # another plan of the same loop runs it, too
+                _add_times(boxes.nodes[box], facts)
+            if loop is not None:
+                boxes.nodes[box]["runs"] += plan.runs
+            reads = [source for place in node.reads for source in places[place]]
+            boxes.connect([*reads, *self._deciding(box, node, merged, reads)], box)
+            places.update((place, [box]) for place in node.makes)
+        for place, number in planned.outputs:
+            self.made[number] = list(dict.fromkeys([*self.made.get(number, ()), *places[place]]))
+            self.specs[number] = planned.variables[place].spec
+        self.steps += len(plan.report.steps)
+
+    def _deciding(self, box: int, node: PlannedNode, merged: Iterable[AnyNode], reads: Iterable[int]) -> list[int]:
+        """The boxes of conditions that have decided that a box runs, if it is among the first of a branch."""
+        inside = self.merged.branches_of(node)
+        self.insides.setdefault(box, set()).update(inside)
+        before = set().union(*(self.insides.get(source, ()) for source in reads))
+        found = [n for n in (*inside, *merged) if isinstance(n.params, Expansion) and n not in before]
+        return self._makers(n.inputs[k] for n in found for k in n.params.values)
 
 
 def _add_view(box: dict[str, Any], planned: PlannedGraph, node: PlannedNode) -> None:
     """Notes that the result of a box is read in another shape, which takes no step."""
     views = box.setdefault("views", [])
-    if len(views) < MOST_LISTED:
+    if len(views) < MOST_LISTED and all(v["name"] != node.origin.name for v in views):
         variables = [planned.variables[place] for place in node.makes]
         views.append(
             {"op": node.origin.op, "name": node.origin.name, "outputs": [tensor_facts(v.spec) for v in variables]}
         )
 
 
-def _add_planned(
-    boxes: Boxes,
-    planned: PlannedGraph,
-    node: PlannedNode,
-    places: dict[int, int | None],
-    steps: Sequence[StepTime],
-    merged: _Merged,
-) -> int:
+def _facts(planned: PlannedGraph, node: PlannedNode, done: NodeTime, merged: Sequence[AnyNode]) -> dict[str, Any]:
     origin = node.origin
     variables = [planned.variables[place] for place in node.makes]
-    return boxes.add(
-        "operator",
-        origin.op,
-        origin.name,
-        (places[place] for place in node.reads),
-        parameters=parameter_values(origin.params),
-        inputs=[tensor_facts(spec) for spec in origin.inputs[:MOST_LISTED]],
-        outputs=[tensor_facts(v.spec, v.name, v.memory) for v in variables[:MOST_LISTED]],
-        ms=sum(s.seconds for s in steps) * 1e3,
-        operations=sum(s.flops for s in steps),
-        bytes=_nbytes(origin.inputs) + _nbytes(origin.outputs),
-        kernels=_kernels(steps),
-        merged=merged.of(node)[:MOST_LISTED],
-    )
+    kernels = [
+        {"kernel": name, "steps": k.steps, "ms": k.seconds * 1e3, "operations": k.flops}
+        for name, k in done.kernels.items()
+    ]
+    names = [f"{n.op} {_title(n)}" for n in reversed(merged)]
+    return {
+        "parameters": parameter_values(origin.params),
+        "inputs": [tensor_facts(spec) for spec in origin.inputs[:MOST_LISTED]],
+        "outputs": [tensor_facts(v.spec, v.name, v.memory) for v in variables[:MOST_LISTED]],
+        "ms": sum(k.seconds for k in done.kernels.values()) * 1e3,
+        "operations": sum(k.flops for k in done.kernels.values()),
+        "bytes": done.nbytes,
+        "kernels": kernels,
+        "merged": names[:MOST_LISTED] if len(names) > 1 else [],
+    }
 
 
-def _kernels(steps: Sequence[StepTime]) -> list[dict[str, Any]]:
-    """The kernels of an operator, each once, in order."""
-    found: dict[str, dict[str, Any]] = {}
-    for step in steps:
-        entry = found.setdefault(step.kernel, {"kernel": step.kernel, "steps": 0, "ms": 0.0, "operations": 0})
-        entry["steps"] += 1
-        entry["ms"] += step.seconds * 1e3
-        entry["operations"] += step.flops
-    return list(found.values())
+def _add_times(box: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Adds what another plan has done for an operator."""
+    for name in ("ms", "operations", "bytes"):
+        box[name] += facts[name]
+    kernels = {k["kernel"]: k for k in box["kernels"]}
+    for more in facts["kernels"]:
+        if (known := kernels.get(more["kernel"])) is None:
+            box["kernels"].append(more)
+        else:
+            known.update({name: known[name] + more[name] for name in ("steps", "ms", "operations")})
 
 
 class _Merged:
     """Finds the operators of the file that one of a plan stands for: those between what it reads and what it makes."""
 
-    def __init__(self, graph: ModelGraph, plans: Sequence[PlanReport]):
-        self._producers = {v.id: node for node in graph.nodes for v in node.outputs}
-        self._planned = {v.id for plan in plans if plan.graph is not None for v in plan.graph.variables}
+    def __init__(self, graph: ModelGraph, reports: Iterable[PlanReport]):
+        self._producers = {v.id: node for node in all_nodes(graph) for v in node.outputs}
+        self._branches: dict[int, tuple[AnyNode, ...]] = {}  # of a variable: the nodes in whose branches it is made
+        self._note_branches(graph, ())
+        self._planned = {v.id for report in reports if report.graph is not None for v in report.graph.variables}
 
-    def of(self, node: PlannedNode) -> list[str]:
+    def _note_branches(self, graph: ModelGraph, outer: tuple[AnyNode, ...]) -> None:
+        for node in graph.nodes:
+            self._branches.update((v.id, outer) for v in node.outputs)
+            if isinstance(node.params, Subgraphs):
+                inner = (*outer, node) if isinstance(node.params, Expansion) else ()  # a loop begins anew
+                for branch in node.params.known_graphs():
+                    self._note_branches(branch, inner)
+
+    def branches_of(self, node: PlannedNode) -> list[AnyNode]:
+        """The nodes in whose branches a node of a plan is, the outermost first."""
+        return list(dict.fromkeys(n for number in node.origin.output_ids for n in self._branches.get(number, ())))
+
+    def of(self, node: PlannedNode) -> list[AnyNode]:
+        """The last one first."""
         found: dict[AnyNode, None] = {}
+        # What a node in a branch makes is the result of the node that has the branch, whose number no plan knows.
         stop = self._planned | set(node.origin.input_ids)
         waiting = [self._producers.get(number) for number in node.origin.output_ids]
         while waiting and len(found) <= MOST_LISTED:
@@ -158,8 +283,7 @@ class _Merged:
                 continue
             found[producer] = None
             waiting += [self._producers.get(v.id) for v in producer.inputs if v.const is None and v.id not in stop]
-        names = [f"{n.op} {_title(n)}" for n in reversed(found)]
-        return names if len(names) > 1 else []
+        return list(found)
 
 
 # ---- as the file has it ----------------------------------------------------------------------------------------------

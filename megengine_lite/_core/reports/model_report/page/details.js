@@ -53,6 +53,8 @@ function operator(page, k) {
     node.inside ? element("p", { class: "problem" }, "Inside of this operator are some that are not known here, so the model cannot run.") : null,
     list("Not known inside", (node.inside || []).map((text) => element("span", {}, text))),
     pairs(
+      node.rounds !== undefined && pair("rounds", String(node.rounds)),
+      node.runs !== undefined && pair("runs", countOf(node.runs, "time")),
       node.ms !== undefined && pair("time", node.ms > 0 ? `${msText(node.ms)}, ${shareText(page.shareOf(k))}` : "none of its own"),
       speed !== null && pair("speed", `${digits(speed)} GFLOP/s`),
       node.operations > 0 && pair("operations", countText(node.operations)),

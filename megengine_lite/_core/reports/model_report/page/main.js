@@ -85,6 +85,8 @@ class Page {
     const lines = [node.kind === "operator" ? `${node.op} ${node.name}` : `${node.kind} ${node.name}`];
     for (const tensor of (node.outputs || []).slice(0, 1)) lines.push(tensorType(tensor.type, tensor.shape));
     if (node.ms > 0) lines.push(`${msText(node.ms)}, ${shareText(this.shareOf(k))}; ${kernelsOf(node).join(", ")}`);
+    if (node.rounds !== undefined) lines.push(countOf(node.rounds, "round"));
+    if (node.runs !== undefined) lines.push(`runs ${countOf(node.runs, "time")}`);
     if (node.unknown) lines.push("not known here");
     return lines.join("\n");
   }

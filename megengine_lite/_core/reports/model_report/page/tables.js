@@ -57,6 +57,7 @@ function showKinds(page) {
 function showNumpy(page) {
   if (!(page.report.steps_ms > 0)) return;
   const { nodes } = page.report;
+  byId("section-numpy").hidden = !nodes.some((node) => node.kernels); // a device that does not tell
   const found = nodes.map((_, k) => k).filter((k) => runsInNumpy(nodes[k])).sort((a, b) => nodes[b].ms - nodes[a].ms);
   const place = byId("numpy");
   if (!found.length) return clear(place, element("p", { class: "muted" }, "None: every step has a kernel."));
