@@ -70,7 +70,20 @@ def add_input_flags(parser: ArgumentParser) -> None:
 
 
 def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str, np.ndarray]:
-    """Sets the inputs of a network; gives the values that were set.
+    """Sets the inputs of a network by :func:`read_inputs`; gives the values that were set."""
+    given = read_inputs(args, network, fill=fill)
+    set_arrays(network, given)
+    return given
+
+
+def set_arrays(network: LiteNetwork, given: Mapping[str, np.ndarray]) -> None:
+    """Copies arrays into the inputs of a network."""
+    for name, array in given.items():
+        network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+
+
+def read_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str, np.ndarray]:
+    """The values of the inputs of a network that has none yet.
 
     Parameters
     ----------
@@ -117,8 +130,6 @@ def set_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[str
         filled.add(name)
     if args.batch_size:
         given = {name: _at_batch(a, args.batch_size, name) for name, a in given.items()}
-    for name, array in given.items():
-        network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
     return given
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._cli import flags
+from megengine_lite._cli import flags, inputs
 from megengine_lite._cli.gflags import UsageError, normalize, switches
+from megengine_lite.errors import LiteValueError, listed
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -37,10 +38,15 @@ def add_other_flag(group: Any) -> None:
     )
 
 
-def set_same_inputs(network: LiteNetwork, given: Mapping[str, np.ndarray]) -> None:
-    """Gives a network the inputs of the first run."""
-    for name, array in given.items():
-        network.get_io_tensor(name).set_data_by_copy(np.ascontiguousarray(array))
+def set_same_inputs(network: LiteNetwork, given: Mapping[str, np.ndarray], model: str) -> None:
+    """Gives a network the inputs of the first run; ``model`` is its file, for messages."""
+    names = network.get_all_input_name()
+    if missing := [name for name in given if name not in names]:
+        raise LiteValueError(
+            f"{model} has the inputs {listed(names, ', ')}, the other model has {listed(missing, ', ')}: results "
+            "can only be compared for the same inputs"
+        )
+    inputs.set_arrays(network, given)
 
 
 def results_of(network: LiteNetwork) -> list[LayerResult]:

@@ -11,9 +11,17 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from megengine_lite._cli import config_files, display, flags, inputs, number_types, other_run, progress, stored_values
+from megengine_lite._cli import (
+    config_files,
+    display,
+    flags,
+    inputs,
+    number_types,
+    other_run,
+    own_inputs,
+    progress,
+    stored_values,
+)
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written
 from megengine_lite.errors import UnsupportedOperatorError
@@ -69,18 +77,7 @@ def execute(args: Namespace) -> dict[str, Any]:
         stored_values.check_no_other(args)
         stored_values.take_inputs(args)
     write = form_of(args.output or "report.md", args.format)  # first: a wrong form should not cost a measurement
-    first, network, given = _one(args, None)
-    report = first
-    if two:
-        second, other, _ = _one(other_run.other_flags(args), given)
-        report = first.beside(second, _labels(args, first, second))
-        names = [r["name"] for r in report.content["reports"]]
-        if args.layers and network is not None and other is not None and _runs(report):
-            report.add_layers(_layers(args, network, lambda: other_run.results_of(other), names))
-    elif stored and network is not None and _runs(report):
-        names = [report.content["reports"][0]["name"], os.path.basename(args.against)]
-        inputs_of = network.get_all_input_name()
-        report.add_layers(_layers(args, network, lambda: stored_values.results(args.against, inputs_of), names))
+    report = _of_two(args) if two else _of_one(args, stored)
     result = {**report.content, "written": {}, "text": None}
     if args.output:
         report.save(args.output, args.format)
@@ -90,22 +87,57 @@ def execute(args: Namespace) -> dict[str, Any]:
     return result
 
 
-def _one(
-    args: Namespace, given: dict[str, np.ndarray] | None
-) -> tuple[ModelReport, LiteNetwork | None, dict[str, np.ndarray]]:
-    """The report on the model that the flags describe, with the network if it can be loaded, and its inputs."""
+def _of_one(args: Namespace, stored: bool) -> ModelReport:
+    """The report on one model; ``stored`` results of another runtime are compared with its own."""
+    report, network = _loaded(args)
+    if network is None:
+        return report
+    inputs.set_inputs(args, network, fill=True)
+    report = _measured(args, network)
+    if stored and _runs(report):
+        names = [report.content["reports"][0]["name"], os.path.basename(args.against)]
+        inputs_of = network.get_all_input_name()
+        report.add_layers(_layers(args, network, lambda: stored_values.results(args.against, inputs_of), names))
+    return report
+
+
+def _of_two(args: Namespace) -> ModelReport:
+    """The reports on two models or settings. Of two models each has inputs of its own, unless results are compared."""
+    others = other_run.other_flags(args)
+    first, network = _loaded(args)
+    second, other = _loaded(others)
+    if network is not None:
+        given = own_inputs.set_own_inputs(args, network, other, alone=args.against is None or args.layers)
+        first = _measured(args, network)
+    if other is not None:
+        if network is not None and (args.against is None or args.layers):
+            other_run.set_same_inputs(other, given, others.model)
+        else:
+            own_inputs.set_own_inputs(others, other, network)
+        second = _measured(others, other)
+    report = first.beside(second, _labels(args, first, second))
+    if args.layers and network is not None and other is not None and _runs(report):
+        names = [r["name"] for r in report.content["reports"]]
+        report.add_layers(_layers(args, network, lambda: other_run.results_of(other), names))
+    return report
+
+
+def _loaded(args: Namespace) -> tuple[ModelReport, LiteNetwork | None]:
+    """The network that the flags describe, and what there is to report if it cannot be loaded."""
+    from megengine_lite._core.reports.model_report.report import ModelReport
+
     try:
-        network = flags.load_network(args).network
+        return ModelReport(), flags.load_network(args).network
     except UnsupportedOperatorError as error:
-        return _unsupported(args, error), None, {}
-    if given is None:
-        given = inputs.set_inputs(args, network, fill=True)
-    else:
-        other_run.set_same_inputs(network, given)
+        return _unsupported(args, error), None
+
+
+def _measured(args: Namespace, network: LiteNetwork) -> ModelReport:
+    """The report on a network whose inputs are set."""
     with progress.waiting("measuring"):
         report = network.report(runs=args.iter, warmup=args.warmup_iter)
     flags.finish(args, network)
-    return report, network, given
+    return report
 
 
 def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelReport:

@@ -106,8 +106,9 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
 
 def _other_network(args: Namespace, given: dict[str, np.ndarray]) -> Any:
     """The network of the other run, with the same inputs."""
-    other = flags.load_network(other_run.other_flags(args)).network
-    other_run.set_same_inputs(other, given)
+    others = other_run.other_flags(args)
+    other = flags.load_network(others).network
+    other_run.set_same_inputs(other, given, others.model)
     return other
 
 
