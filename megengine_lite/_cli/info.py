@@ -161,10 +161,10 @@ def show(result: dict[str, Any]) -> None:
         return
     container = result["container"]
     display.print_line(f"container   {_container_text(container)}")
-    n_operators = sum(result["operators"].values())
+    n_operators, made = result["file_operators"], sum(result["operators"].values())
     parameters = display.count_text(result["parameters"])
     print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
-    print(f"operators   {n_operators}")
+    print(f"operators   {n_operators}{'' if made == n_operators else f', imported as {made}'}")
     partly = "" if result["complete"] else " (as far as shapes are known)"
     print(f"arithmetic  {display.count_text(result['multiply_adds_total'])} multiply-adds{partly}")
     if result["slow_here"] is not None:

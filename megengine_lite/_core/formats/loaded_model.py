@@ -106,6 +106,8 @@ class LoadedModel:
     result_names
         What the file calls results, if its variables do not have these names. Of a graph that is made for the shapes of
         inputs, those of the last that was made.
+    n_file_operators
+        How many operators the file has, those of branches and loops among them, where the graph has others.
     is_secret
         The file, or the model in the package, is encrypted.
     stamp
@@ -131,6 +133,7 @@ class LoadedModel:
     problem: str | None = None
     as_in_file: Callable[[], ModelGraph] | None = None
     result_names: ResultNames | None = None
+    n_file_operators: int | None = None
     is_secret: bool = False
     stamp: tuple[int, ...] | None = None
 

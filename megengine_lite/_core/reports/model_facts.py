@@ -56,7 +56,8 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
 
     Inputs that are not named have the shapes of the file. An input or output has ``declared``, its shape as the file
     says it, if that leaves sizes open and no shapes are given. ``unsupported`` lists the operators that cannot run,
-    ``problem`` says why the shapes do not fit; it is None if they do.
+    ``problem`` says why the shapes do not fit; it is None if they do. ``operators`` counts those of the
+    graph by their type, ``file_operators`` those of the file, from which an ONNX model's graph is made.
     """
     graph = model.graph
     unsupported = unsupported_operators(graph)
@@ -83,6 +84,7 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
             for n, v in zip(graph.output_names, graph.outputs, strict=True)
         ],
         "operators": dict(Counter(n.op for n in all_nodes(in_file)).most_common()),
+        "file_operators": model.n_file_operators or sum(1 for _ in all_nodes(in_file)),
         "multiply_adds": dict(work.most_common()),
         "multiply_adds_total": sum(work.values()),
         "complete": stage is not None and stage.next_node == len(graph.nodes),

@@ -10,6 +10,7 @@ from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_converter import GraphConverter
 from megengine_lite._core.formats.onnx.graph_values import Length, Nothing, TensorList, Value
 from megengine_lite._core.formats.onnx.messages import Dimension, ElementType, GraphProto, ModelProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.ordering import count_nodes
 from megengine_lite._core.formats.onnx.scope import Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
 from megengine_lite._core.ir import onnx_params
@@ -222,6 +223,7 @@ class _Importer:
             output_types=self._output_types,
             properties={entry.key: entry.value for entry in self._record.metadata_props},
             result_names=self._converter.result_names,
+            n_file_operators=count_nodes(self._main),
         )
 
     def _open_shapes(self, outputs: Mapping[str, AnyVar]) -> dict[str, OpenShape | None]:

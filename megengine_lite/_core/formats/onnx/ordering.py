@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from megengine_lite._core.formats.onnx.messages import GraphProto, NodeProto
 from megengine_lite.errors import ModelFormatError, brief
 
+WITH_GRAPHS = ("If", "Loop", "Scan", "SequenceMap")
+
 
 def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> list[NodeProto]:
     """The nodes that the wanted values need. Their order in the file is kept if it is one that works.
@@ -85,3 +87,14 @@ def names_read(graph: GraphProto) -> set[str]:
             found.update(filter(None, node.input))
             graphs += (a.g for a in node.attribute if a.g is not None)
     return found
+
+
+def count_nodes(graph: GraphProto) -> int:
+    """The nodes of a graph, with those of graphs in them."""
+    count = len(graph.node)
+    for node in graph.node:
+        if node.op_type in WITH_GRAPHS:
+            for attribute in node.attribute:
+                graphs = [*attribute.graphs, *([attribute.g] if attribute.g is not None else [])]
+                count += sum(map(count_nodes, graphs))
+    return count

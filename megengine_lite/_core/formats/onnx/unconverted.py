@@ -12,7 +12,7 @@ from typing import Any
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.messages import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
-from megengine_lite._core.formats.onnx.ordering import in_order, label_of, read_by
+from megengine_lite._core.formats.onnx.ordering import count_nodes, in_order, label_of, read_by
 from megengine_lite._core.formats.onnx.tensors import DTYPES, tensor_constant
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicSpec, ModelGraph, Spec, TensorSpec
@@ -70,6 +70,7 @@ def unconverted_model(
         version=record.ir_version or 0,
         metadata=None,
         has_operator_names=any(node.name for node in graph.node),
+        n_file_operators=count_nodes(graph),
         properties={entry.key: entry.value for entry in record.metadata_props},
         problem=None if problem is None else problem.removeprefix(f"{what}: "),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timezone
 from statistics import median
 from time import perf_counter
@@ -199,17 +199,26 @@ def _memory(plans: Sequence[PlanReport]) -> dict[str, Any]:
 
 def _weights(graph: ModelGraph) -> list[dict[str, Any]]:
     """The largest constants of the file, each with the operators that read it."""
-    found: dict[int, dict[str, Any]] = {}
-    readers: dict[int, dict[str, None]] = {}  # in order, each once
+    found: dict[Hashable, dict[str, Any]] = {}
+    readers: dict[Hashable, dict[str, None]] = {}  # in order, each once
+    parts: set[int] = set()
     for node in all_nodes(graph):
+        reader = graph.operators_in_file.get(node.name)
         for var in node.inputs:
             spec = var.spec
             if var.const is None or not isinstance(spec, TensorSpec):
                 continue
-            key = id(var.const)
             facts = {"name": var.name, "type": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes}
+            key: Hashable = id(var.const)
+            if reader is not None and var.name in ("", node.name):  # a part of what the operator of the file reads
+                key = reader, node.name, facts["type"]
+                facts["name"] = f"made for {node.name}"
+                if key in found and id(var.const) not in parts:
+                    found[key]["bytes"] += spec.nbytes
+                    found[key]["shape"] = [found[key]["bytes"] * spec.size // spec.nbytes] if spec.nbytes else [0]
+            parts.add(id(var.const))
             found.setdefault(key, facts)
-            readers.setdefault(key, {})[f"{node.op} {node.name}"] = None
+            readers.setdefault(key, {})[f"{reader or node.op} {node.name}"] = None
     for key, facts in found.items():
         names = list(readers[key])
         facts["by"], facts["more"] = names[:MOST_READERS], max(len(names) - MOST_READERS, 0)

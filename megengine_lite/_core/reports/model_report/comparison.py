@@ -70,7 +70,7 @@ def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
         "names": [a["name"], b["name"]],
         "problems": [r["problem"] for r in (a, b)],
         "parameters": [r["model"]["parameters"] if "model" in r else None for r in (a, b)],
-        "file_operators": [sum(r["model"]["operators"].values()) if "model" in r else None for r in (a, b)],
+        "file_operators": [r["model"]["file_operators"] if "model" in r else None for r in (a, b)],
         "settings": [
             {"name": name, "values": [settings_a.get(name, ""), settings_b.get(name, "")]}
             for name in dict.fromkeys([*settings_a, *settings_b])

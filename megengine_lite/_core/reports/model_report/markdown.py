@@ -55,7 +55,7 @@ def _head(report: Mapping[str, Any]) -> list[str]:
         size = report["file_bytes"]
         rows = [
             ("format", f"{facts['container']['format']}{f', {bytes_text(size)}' if size else ''}"),
-            ("operators in the file", str(sum(facts["operators"].values()))),
+            ("operators in the file", str(facts["file_operators"])),
             ("parameters", f"{count_text(facts['parameters'])}, {bytes_text(facts['parameter_bytes'])}"),
             ("multiply-adds", count_text(facts["multiply_adds_total"]) + ("" if facts["complete"] else ", or more")),
         ]

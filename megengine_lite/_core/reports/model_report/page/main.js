@@ -118,7 +118,7 @@ function showHead(page) {
     facts.push(["speed", `${digits(speed)} GFLOP/s${part}`]);
   }
   if (model) {
-    const inFile = Object.values(model.operators).reduce((a, b) => a + b, 0);
+    const inFile = model.file_operators;
     const running = report.nodes.filter((n) => n.kind === "operator").length;
     facts.push(["operators", ms ? `${running} run, for ${inFile} in the file` : `${inFile} in the file`]);
     facts.push(["parameters", `${countText(model.parameters)}, ${bytesText(model.parameter_bytes)}`]);
