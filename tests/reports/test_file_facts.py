@@ -58,3 +58,23 @@ def test_weights_have_the_readers_of_the_file_once(lstm):
     sizes = [w["bytes"] for w in report["weights"]]
     assert sizes[:2] == [256 * 64 * 4, 256 * 40 * 4]
     assert sum(sizes) == report["model"]["parameter_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("op", "index", "attributes", "chosen"),
+    [
+        ("Gather", [3, 5], {"axis": 0}, 2 * 64),
+        ("GatherND", [[3, 1], [5, 2]], {}, 2),
+        ("GatherElements", [[3] * 64], {"axis": 0}, 64),
+        ("Slice", [], {}, 2 * 64),
+    ],
+)
+def test_bytes_of_indexing_are_those_of_what_is_chosen(op, index, attributes, chosen):
+    numbers = {"i": np.array(index, np.int64)}
+    given = {"Slice": {"from": np.array([3]), "to": np.array([5])}}.get(op, numbers)
+    node = helper.make_node(op, ["table", *given], ["y"], **attributes)
+    model = onnx_models.make([node], [("table", FLOAT, [1000, 64])], [("y", FLOAT, None)], given)
+    (report,) = megengine_lite.load(model.SerializeToString()).report(runs=1, warmup=0).content["reports"]
+    (found,) = [n for n in report["nodes"] if n["kind"] == "operator"]
+    indexes = sum(np.prod(i["shape"]) * (4 if i["type"] == "int32" else 8) for i in found["inputs"][1:])
+    assert found["bytes"] == 2 * 4 * chosen + indexes

@@ -62,6 +62,8 @@ class Operator:
         Its results follow from the shapes of its inputs and from numbers that are known before the data.
     keeps_order
         Of those that move elements: the elements keep their order; only the shape changes.
+    reads_part
+        It reads only those elements of the first input that its first output has.
     repeats_elements
         Its output is the first input repeated, so a large one is not worth being kept.
     becomes
@@ -88,6 +90,7 @@ class Operator:
     gives_positions: ClassVar[tuple[int, ...]] = ()
     of_shapes: ClassVar[bool] = False
     keeps_order: ClassVar[bool] = False
+    reads_part: ClassVar[bool] = False
     repeats_elements: ClassVar[bool] = False
     becomes: ClassVar[str] = ""
     sample_inputs: ClassVar[tuple[Any, ...] | None] = None

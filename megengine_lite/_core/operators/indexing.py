@@ -59,6 +59,8 @@ class _IndexOperator(Operator):
 class _Take(_IndexOperator):
     """The selected part of the data."""
 
+    reads_part = True
+
     def needed_values(self, node: AnyNode) -> tuple[int, ...]:
         return slice_inputs(node, self.n_data)
 
@@ -299,6 +301,7 @@ class IndexingOneHot(_OneHot):
     """The elements at an index along an axis, which stays with length 1; inputs data, index."""
 
     name = "IndexingOneHot"
+    reads_part = True
     n_inputs = 2
     in_original = InOriginal(mentioned_inputs=1)
     sample_inputs = (VECTOR, [1])
@@ -341,6 +344,7 @@ class IndexingRemap(Operator):
     """Elements at the positions that a map lists; inputs data, map of shape [..., dimensions of data]."""
 
     name = "IndexingRemap"
+    reads_part = True
     param = params.IndexingRemap
     sample_inputs = (MATRIX, [3, 3])
 

@@ -59,6 +59,7 @@ class GatherElements(_IndexedElements):
     """Elements at an index along an axis; inputs data, index."""
 
     name = "GatherElements"
+    reads_part = True
     elements_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
@@ -136,6 +137,7 @@ class GatherND(Operator):
     """Slices of the data at tuples of indexes, which stand along the last axis; inputs data, index."""
 
     name = "GatherND"
+    reads_part = True
     elements_of = slice(1)
     in_files = None
     element_types = "floats, integers, bool, quantized"

@@ -12,7 +12,8 @@ from statistics import median
 from megengine_lite._core.device.plan import Plan, PlanReport, RunRecorder, StepTime
 from megengine_lite._core.device.planned_graph import PlannedNode
 from megengine_lite._core.ir.expansion import Repetition
-from megengine_lite._core.ir.graph import AnyNode, Spec, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite._records import field, record
 
 # So many plans are remembered with what they stand for: a loop whose state grows has a new one in each round.
@@ -152,8 +153,12 @@ def spans(report: PlanReport) -> Iterator[tuple[PlannedNode, int, int]]:
 def moved_bytes(node: PlannedNode) -> int:
     """How many bytes a node reads and writes."""
     origin = node.origin
-    specs: list[Spec] = [*origin.inputs, *origin.outputs]
-    return sum(s.nbytes for s in specs if isinstance(s, TensorSpec))
+    read, written = (
+        [s.nbytes if isinstance(s, TensorSpec) else 0 for s in specs] for specs in (origin.inputs, origin.outputs)
+    )
+    if origin.op in REGISTRY and REGISTRY[origin.op].reads_part:
+        read[0] = min(read[0], written[0])
+    return sum(read) + sum(written)
 
 
 # ---- several runs ----------------------------------------------------------------------------------------------------
