@@ -536,3 +536,63 @@ def test_tables_fit_into_the_page(show, width):
     }"""
     titles = page.locator("th:not(:empty)")
     assert [titles.nth(k).evaluate(broken) for k in range(titles.count())] == [[]] * titles.count()
+
+
+def test_printed_page_is_light_and_fits_the_paper(show, digits):
+    shown = show(digits.beside(digits, ("a" * 60, "b" * 60)), scheme="dark")
+    page = shown.page
+    page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 990})
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 700
+    wide = (
+        "() => [...document.querySelectorAll('table, svg')].filter((e) => e.getBoundingClientRect().right > 701).length"
+    )
+    assert page.evaluate(wide) == 0
+    page.emulate_media(media="screen")
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("() => document.documentElement.classList.contains('dark')")
+    shown.wait("complete")
+
+
+def test_roofline_has_numbers_if_intensities_are_alike(show, digits):
+    content = copy.deepcopy(digits.content["reports"][0])
+    for node in content["nodes"]:
+        if node.get("operations"):
+            node["bytes"] = node["operations"] / 4
+    content["roof"] = {"gflops": 100.0, "bandwidths": [{"name": "memory", "gb_per_s": 25.0}]}
+    shown = show(ModelReport(content))
+    script = "() => [...document.querySelectorAll('#roofline text.muted')].map((t) => t.textContent)"
+    numbers = [t for t in shown.page.evaluate(script) if re.fullmatch(r"[\d.]+", t)]
+    assert {"2", "5"} <= set(numbers)
+
+
+def test_roofline_tells_of_operators_without_operations(show, digits):
+    nodes = [n for n in digits.content["reports"][0]["nodes"] if n.get("ms")]
+    count = sum(not n["operations"] for n in nodes)
+    shown = show(digits)
+    assert f"{count} operator" in shown.page.inner_text("#roofline") and "of the time" in shown.page.inner_text(
+        "#roofline"
+    )
+
+
+def test_loops_say_how_often_their_operators_ran(show):
+    text = """(float[4, 4] x, int64 n) => (float[4, 4] y) {
+        y = Loop(n, , x) <body = inside (int64 k, bool on, float[4, 4] s) => (bool next, float[4, 4] t) {
+            next = Identity(on)
+            m = MatMul(s, x)
+            t = Softmax(m)
+        }>
+    }"""
+    network = onnx_models.load(onnx_models.bytes_of_text(text))
+    network.get_io_tensor("x").set_data_by_copy(np.eye(4, dtype=np.float32))
+    network.get_io_tensor("n").set_data_by_copy(np.array([7], np.int32))
+    report = network.report(runs=1, warmup=0)
+    shown = show(report)
+    names = [n["name"] for n in report.content["reports"][0]["nodes"]]
+    shown.page.evaluate(f"() => reportPage.choose({names.index('t')})")
+    assert "7 times" in shown.page.inner_text("#details")
+    loop = next(k for k, n in enumerate(report.content["reports"][0]["nodes"]) if "rounds" in n)
+    shown.page.evaluate(f"() => reportPage.choose({loop})")
+    assert re.search(r"rounds\s+7", shown.page.inner_text("#details"))

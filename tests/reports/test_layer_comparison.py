@@ -309,3 +309,10 @@ def test_equal_numbers_without_information_do_not_contradict_a_name():
     found = compare_layers(zeros(1, 0, 2, 5), zeros(1, 3, 0, 6), same_file=False, tolerance=1e-3, names="ab")
     assert [(x["name"], x["other_name"]) for x in found["layers"]] == [(f"r{k}",) * 2 for k in range(4)]
     assert found["first"] == 1
+
+
+def test_ratio_of_nearly_zero_has_no_sign():
+    from megengine_lite._core.reports.model_report import html, markdown
+
+    assert [markdown._short(x) for x in (-0.0, -0.5, 12.34)] == ["0", "-0.5", "12.3"]
+    assert "snr_db.toFixed" not in (html.PAGE / "layers.js").read_text()

@@ -174,7 +174,7 @@ _NUMBERS = ("unequal", "difference", "relative", "snr_db", "cosine")
 
 
 def _short(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:.3g}"
+    return str(number) if isinstance(number, int) else f"{number + 0.0:.3g}"
 
 
 def _layers(found: Mapping[str, Any]) -> list[str]:

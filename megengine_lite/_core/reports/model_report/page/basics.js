@@ -49,6 +49,12 @@ function exactText(value) {
   return size === 0 || (size >= 1e-3 && size < 1e4) ? String(Number(value.toPrecision(3))) : value.toExponential(2);
 }
 
+/** A number with so many decimals; one that is rounded to zero has no sign. */
+function fixedText(value, decimals) {
+  const text = value.toFixed(decimals);
+  return Number(text) === 0 ? text.replace("-", "") : text;
+}
+
 function scaled(value, units) {
   for (const [unit, size] of units) if (Math.abs(value) >= size) return `${digits(value / size)}\u00a0${unit}`;
   return digits(value);

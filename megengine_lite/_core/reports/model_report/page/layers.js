@@ -5,7 +5,7 @@ const BEST = 200; // decibels at which a plot ends: equal numbers have no noise 
 
 const partingText = (layer) =>
   layer.reason || `by ${exactText(layer.difference)} at most (${exactText(layer.relative)} of the largest value), ${snrText(layer)}`;
-const snrText = (layer) => (layer.snr_db === null ? "equal" : `${layer.snr_db.toFixed(1)} dB`);
+const snrText = (layer) => (layer.snr_db === null ? "equal" : `${fixedText(layer.snr_db, 1)} dB`);
 
 function showLayers(page) {
   const found = content.layers;
@@ -27,7 +27,7 @@ function showLayers(page) {
     ["of largest value", "number", (l) => (l.reason ? "" : exactText(l.relative))],
     ["mean difference", "number", (l) => (l.reason ? "" : exactText(l.mean))],
     ["signal to noise", "number", (l) => (l.reason ? "" : snrText(l))],
-    ["cosine", "number", (l) => (l.reason || l.cosine === null ? "" : l.cosine.toFixed(7))],
+    ["cosine", "number", (l) => (l.reason || l.cosine === null ? "" : fixedText(l.cosine, 7))],
   ], layers, page, short, (l) => (!l.equal ? "parts" : ""));
   const [mine, theirs] = found.unmatched;
   const doubt = layers.some((l) => !l.sure) ? " With a question mark: found by their place alone, they may be results of two branches." : "";

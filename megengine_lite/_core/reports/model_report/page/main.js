@@ -22,14 +22,19 @@ class Page {
     this.paint();
   }
 
-  /** Draws everything that depends on colours or on the width. */
-  paint() {
+  /** Draws everything that depends on colours or on the width; at once if there is no time, as before printing. */
+  paint(atOnce = false) {
     showLegend(this);
     this.graph.draw();
     const parts = [
       showComparison, showLayers, showTreemap, showKinds, showRoofline, () => this.memory.show(), showNumpy, showWeights, markChosen,
     ];
     const painting = (this.painting = {});
+    if (atOnce) {
+      for (const part of parts) part(this);
+      this.complete = true;
+      return;
+    }
     const next = () => {  // one by one, so that the graph is seen first and answers meanwhile
       if (painting !== this.painting) return;
       const part = parts.shift();
@@ -198,6 +203,19 @@ prefers.addEventListener("change", (event) => {
 });
 byId("scheme").addEventListener("click", () => {
   chooseScheme(!document.documentElement.classList.contains("dark"));
+  page.paint();
+});
+// Paper is light.
+let wasDark = false;
+addEventListener("beforeprint", () => {
+  wasDark = document.documentElement.classList.contains("dark");
+  if (!wasDark) return;
+  chooseScheme(false);
+  page.paint(true);
+});
+addEventListener("afterprint", () => {
+  if (!wasDark) return;
+  chooseScheme(true);
   page.paint();
 });
 byId("zoom-in").addEventListener("click", () => page.graph.zoom(1.3));

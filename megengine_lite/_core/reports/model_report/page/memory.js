@@ -75,7 +75,8 @@ class MemoryView {
     }
     context.textAlign = "center";
     for (const value of ticks(steps, 8).map(Math.round)) {
-      context.fillText(String(value), this.x(value), height - MARGIN.bottom + 14);
+      const half = context.measureText(String(value)).width / 2;
+      context.fillText(String(value), Math.min(this.x(value), width - half - 4), height - MARGIN.bottom + 14);
     }
     context.textAlign = "right";
     context.fillText("step", MARGIN.left - 8, height - MARGIN.bottom + 14);

@@ -11,6 +11,8 @@ function showRoofline(page) {
   byId("section-roofline").hidden = !roof || !points.length;
   if (!roof || !points.length) return;
   const place = byId("roofline");
+  const others = nodes.filter((node) => node.ms > 0 && !(node.operations > 0));
+  const otherTime = others.reduce((sum, node) => sum + node.ms, 0) / page.report.steps_ms;
   const width = Math.max(Math.min(place.clientWidth, 1100), 320), { height } = ROOF;
   const ridges = roof.bandwidths.map((b) => roof.gflops / b.gb_per_s);
   const xs = [...points.map((p) => p.x), ...ridges], ys = [...points.map((p) => p.y), roof.gflops];
@@ -38,6 +40,11 @@ function showRoofline(page) {
       "those near a slanted line wait for memory. The lines were measured together with the model: the level one by float32 matrix products " +
       "(int8 kernels can be faster, and Winograd's convolutions do fewer operations than are counted), the slanted ones by sums of arrays: " +
       `${digits(roof.gflops)} GFLOP/s, ${roof.bandwidths.map((b) => `${b.name} ${digits(b.gb_per_s)} GB/s`).join(", ")}.`),
+    others.length
+      ? element("p", { class: "muted" },
+        `${countOf(others.length, "operator")} of which no operations are counted ${others.length > 1 ? "are" : "is"} not shown: ` +
+        `${shareText(otherTime)} of the time. Only products, convolutions and the like count.`)
+      : null,
     element("div", { class: "plot" }, drawing),
   );
 }
@@ -47,9 +54,16 @@ function logScale(low, high, from, to) {
   return { low, high, from, to, at: (value) => from + ((Math.log10(value) - a) / (b - a)) * (to - from) };
 }
 
+/** The powers of ten of a scale, and round numbers between them where there are fewer than two. */
 function powers(scale) {
-  const found = [];
-  for (let e = Math.ceil(Math.log10(scale.low)); e <= Math.floor(Math.log10(scale.high)); e++) found.push(10 ** e);
+  let found = [];
+  for (const factors of [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9]]) {
+    found = [];
+    for (let e = Math.floor(Math.log10(scale.low)); e <= Math.floor(Math.log10(scale.high)); e++) {
+      found.push(...factors.map((f) => Number(`${f}e${e}`)).filter((v) => v >= scale.low && v <= scale.high));
+    }
+    if (found.length > 1) break;
+  }
   return found;
 }
 
