@@ -8,6 +8,7 @@
     Device ──► roofline ───────┘        └─ nodes: boxes and arrows             └─────► graph_layout ─► html, page/
 
 * ``collect`` - what a report says; start here
+* ``recorded_run`` - which plans ran, in which loops, and how long
 * ``nodes`` - the operators as a graph: as a plan runs them, or as the file has them if it cannot run
 * ``roofline`` - the most operations and bytes per second, measured
 * ``layers`` - the results of two runs, operator by operator
