@@ -17,7 +17,7 @@ from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.files import file_stamp, to_path
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite.base import version
-from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, brief, os_error
+from megengine_lite.errors import DeviceError, LiteError, LiteTypeError, LiteValueError, ShapeError, brief, os_error
 from megengine_lite.log import logger, warn
 from megengine_lite.struct import LiteDeviceType, LiteIOType
 
@@ -186,14 +186,20 @@ def _written_from_onnx(
     declared = {d.name: d.dims for d in model.graph.declared}
     named = sizes_of_names(model.graph.declared, shapes)
     all_shapes = with_same_sizes(model.graph.declared, {v.name: v.shape for v in model.graph.inputs}, shapes)
-    graph = for_original(model.graph, source if isinstance(source, str) else "model", all_shapes)
-    open_inputs = (
-        v
-        for v in graph.inputs
+    sizes = ", ".join(
+        f"{brief(v.name)} has {list(all_shapes.get(v.name, v.shape))}"
+        for v in model.graph.inputs
         if v.name not in shapes and any(not isinstance(d, int) and d not in named for d in declared.get(v.name, ()))
     )
-    if sizes := ", ".join(f"{brief(v.name)} has {list(v.shape)}" for v in open_inputs):
-        warn(f"sizes that the model leaves open are 1 in the file: {sizes}; give others by shapes (--shape)")
+    given = "give others by shapes (--shape)"
+    try:
+        graph = for_original(model.graph, source if isinstance(source, str) else "model", all_shapes)
+    except ShapeError as error:
+        if not sizes:
+            raise
+        raise ShapeError(f"{error}. Sizes that the model leaves open were taken to be 1: {sizes}; {given}") from error
+    if sizes:
+        warn(f"sizes that the model leaves open are 1 in the file: {sizes}; {given}")
     outside = [*((v.name, v) for v in graph.inputs), *zip(graph.output_names, graph.outputs, strict=True)]
     for dtype in (FLOAT16, UINT16):
         names = [brief(name) for name, v in outside if v.spec is not None and v.spec.dtype == dtype]

@@ -128,9 +128,22 @@ class ModelInput:
             ) from error
         except (TypeError, RuntimeError, OverflowError) as error:
             raise LiteTypeError(f"input {self.name!r} cannot be made of {brief(value)}: {error}") from error
+        if array is not None and array.dtype.kind == "O" and all(isinstance(n, int | float) for n in array.flat):
+            array = self._of_large_numbers(array)
         if array is None or array.dtype.kind not in _KINDS:
             raise LiteTypeError(f"input {self.name!r} is an array or a list of numbers, not {brief(value)}")
         return array
+
+    def _of_large_numbers(self, array: np.ndarray) -> np.ndarray:
+        """Numbers of which some are integers that numpy has no type for."""
+        try:
+            if self.dtype.kind == "f":
+                return array.astype(np.float64)
+        except OverflowError:
+            pass
+        raise LiteValueError(
+            f"input {self.name!r} has elements of {self.dtype}, which cannot hold some of these numbers"
+        )
 
     def _converted(self, value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         kind, wanted = value.dtype.kind, dtype.kind

@@ -25,6 +25,7 @@ from megengine_lite._api.random_values import random_values, with_integers, with
 from megengine_lite._api.typed_errors import typed_errors
 from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
 from megengine_lite._core.operators.base import operator_of
+from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._records import field, record, replace
@@ -103,7 +104,10 @@ def exported(
                 f"{what} is an ONNX model already; to change its container use unpack, decrypt or pack, and to make a "
                 "file of MegEngine's of it, write to a name that does not end in .onnx"
             )
-        options = ExportOptions(opset, custom_domain, ("megengine_lite", version))
+        options = ExportOptions(
+            to_integer(opset, "opset"), to_switch(custom_domain, "custom_domain"), ("megengine_lite", version)
+        )
+        static, verify = to_switch(static, "static"), to_switch(verify, "verify")
         record, known = record_of(loaded.graph, static, options, what)
         chunks, data = write_model(record), None
         if target is not None and sum(map(len, chunks)) > _LIMIT:

@@ -82,3 +82,18 @@ def test_unsigned_lists_are_taken():
     assert same("uint32")([0, 2**31, 2**32 - 1])["y"].view("uint32").tolist() == [0, 2**31, 2**32 - 1]
     with pytest.raises(LiteValueError, match="elements of uint32, which cannot hold 4294967296"):
         same("uint32")([2**32])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_integers_that_numpy_has_no_type_for_are_read_as_numbers(kind):
+    """Some fit a float; others are told, and are not taken for texts or the like."""
+    model, dtype = same(kind), np.dtype(KINDS[kind])
+    for number in (2**64, -(2**70), 2**200, 2**2000):
+        for given in ([number, 1], [number, 1.5]):
+            if dtype.kind == "f" and abs(number) <= float(np.finfo(dtype).max):
+                assert model(given)[0][0] == dtype.type(number)
+                continue
+            with pytest.raises(LiteValueError, match="which cannot hold"):
+                model(given)
+    with pytest.raises(LiteTypeError, match="an array or a list of numbers"):
+        model([2**70, "a"])

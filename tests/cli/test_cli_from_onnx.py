@@ -501,6 +501,20 @@ def test_models_whose_inputs_are_indexes_are_compared(tmp_path, run_json, size):
         assert {"x": [size, 3], "i": [4]} in result["compared"] and result["notes"] == []
 
 
+def test_open_sizes_for_which_there_is_no_file_are_told(tmp_path, error_of):
+    model = make(
+        [node("Conv", "x w", "y")],
+        [("x", F, [1, 1, "h", "w"])],
+        [("y", F, None)],
+        {"w": np.ones((1, 1, 3, 3), np.float32)},
+    )
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    found = error_of("convert", tmp_path / "a.onnx", tmp_path / "a.mge")
+    assert "taken to be 1: 'x' has [1, 1, 1, 1]; give others by shapes (--shape)" in found
+    found = error_of("convert", tmp_path / "a.onnx", tmp_path / "a.mge", "--shape", "x=1x1x2x2")
+    assert "does not fit" in found and "--shape" not in found
+
+
 @pytest.mark.parametrize("factor", [1e20, 1e-30, 0, 1])
 @pytest.mark.parametrize("more", [{}, {"p": 5}, {"dilations": [2, 1], "pads": [1, 0, 0, 1]}, {"strides": [2, 3]}])
 def test_roots_of_powers_that_are_no_float32_are_written(tmp_path, run_json, factor, more):

@@ -116,6 +116,16 @@ def test_a_file_that_is_no_model_is_named(kind, tmp_path, capsys):
         assert noun in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", FILES.keys() - {"empty"})
+def test_a_file_that_is_only_named_like_a_model_of_onnx_is_named(kind, tmp_path):
+    content, noun, advice = FILES[kind]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    for read in (LiteNetwork().load, get_model_io_info):
+        with pytest.raises(ModelFormatError, match=rf"not an ONNX model but .*{noun}.*{advice}"):
+            read(str(path))
+
+
 def test_a_pipe_without_a_writer_is_not_called_an_empty_file(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -144,10 +154,11 @@ def test_what_cannot_be_told_is_not_guessed():
     assert sum(kind is not None for kind in guessed) <= 4
 
 
+@pytest.mark.parametrize("name", ["secret.mge", "secret.onnx"])
 @pytest.mark.parametrize("method", ["AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"])
 @pytest.mark.filterwarnings("ignore::megengine_lite.LiteWarning")
-def test_an_encrypted_model_asks_how(method, tmp_path, error_of):
-    path = tmp_path / "secret.mge"
+def test_an_encrypted_model_asks_how(method, name, tmp_path, error_of):
+    path = tmp_path / name
     path.write_bytes(cryption.encrypt(method, DIGITS.read_bytes()))
     with pytest.raises(ModelFormatError, match=r"If it is encrypted, say how: by LiteConfig\.bare_model_cryption_name"):
         LiteNetwork().load(path)

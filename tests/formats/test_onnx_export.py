@@ -24,7 +24,7 @@ from megengine_lite._core.ir.params import (
     ReduceMode,
 )
 from megengine_lite._core.operators import BUILT_IN
-from megengine_lite.errors import InternalError, LiteError, LiteValueError, UnsupportedOperatorError
+from megengine_lite.errors import InternalError, LiteError, LiteTypeError, LiteValueError, UnsupportedOperatorError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -205,3 +205,16 @@ def test_what_two_files_cannot_hold_is_refused_and_not_written(tmp_path, monkeyp
     with pytest.raises(LiteError, match=r"the ONNX file would have \d+ bytes, and may have 1000"):
         onnx_export.export_onnx(DIGITS, target)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [(n, v, LiteTypeError) for n in ("static", "custom_domain", "verify") for v in ("x", None, 1.0, [])]
+    + [("opset", v, LiteTypeError) for v in ("17", None, 17.0, True)]
+    + [("opset", v, LiteValueError) for v in (12, 24, -1)],
+)
+def test_arguments_of_other_types_are_refused(name, value, error, tmp_path):
+    with pytest.raises(error):
+        onnx_export.export_onnx(DIGITS, tmp_path / "model.onnx", **{name: value})
+    assert not (tmp_path / "model.onnx").exists()
+    onnx_export.export_onnx(DIGITS, tmp_path / "model.onnx", opset=np.int64(17), static=np.bool_(True), verify=0)

@@ -5,9 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, defs, helper
 from support.onnx_models import load, make, run
 
+from megengine_lite._core.formats.onnx.operators.table import CONVERTERS, OLDEST, is_without_meaning
 from megengine_lite.errors import LiteError, LiteWarning, ModelFormatError, ShapeError, UnsupportedOperatorError
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -224,3 +225,51 @@ def test_all_is_listed_that_cannot_be_run_whatever_the_reason():
     ):
         assert re.search(line, message), (line, message)
     assert "seventh" not in message and "behind" not in message and "tenth" not in message
+
+
+@pytest.mark.parametrize("version", range(OLDEST, defs.onnx_opset_version() + 1))
+def test_attributes_that_need_not_be_read_are_those_of_the_standard(version):
+    names = (
+        "consumed_inputs kernel_shape momentum num_outputs odd ratio saturate seed sorted spatial stash_type".split()
+    )
+    for domain, op in CONVERTERS:
+        if domain == "" and defs.has(op, version, ""):
+            known = defs.get_schema(op, version, "").attributes
+            assert [n for n in names if is_without_meaning(n, op, version) and n not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("version", "op", "attribute", "value"),
+    [
+        (12, "Dropout", "ratio", 0.5),
+        (9, "Cast", "saturate", 1),
+        (13, "Neg", "momentum", 0.5),
+        (13, "Relu", "consumed_inputs", [0]),
+        (9, "BatchNormalization", "spatial", 1),
+        (17, "Split", "num_outputs", 1),
+        (13, "Add", "kernel_shape", [1]),
+    ],
+)
+def test_attributes_of_other_versions_are_not_known(version, op, attribute, value):
+    count = {"Add": 2, "BatchNormalization": 5}.get(op, 1)
+    one = helper.make_node(op, list("xabcd"[:count]), ["y"], **({"to": F} if op == "Cast" else {}))
+    given = dict.fromkeys("abcd"[: count - 1], np.ones(3, np.float32))
+
+    def loaded():
+        return load(make([one], [("x", F, [1, 3])], [("y", F, None)], given, opset=version))
+
+    assert loaded() is not None
+    one.attribute.append(helper.make_attribute(attribute, value))
+    with pytest.raises(UnsupportedOperatorError, match=f"its attribute '{attribute}' is not known here"):
+        loaded()
+
+
+@pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("size", [2**40, 4, 0, -3])
+def test_sizes_of_recurrent_layers_are_those_of_their_weights(op, size):
+    gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[op]
+    weights = {"w": np.ones((1, 3 * gates, 2), np.float32), "r": np.ones((1, 3 * gates, 3), np.float32)}
+    ends = [("x", F, [1, 1, 2])], [("y", F, None)]
+    load(make([node(op, "x w r", hidden_size=3)], *ends, weights))
+    with pytest.raises(UnsupportedOperatorError, match=f"hidden_size is {size}, and its weights are for 3"):
+        load(make([node(op, "x w r", hidden_size=size)], *ends, weights))

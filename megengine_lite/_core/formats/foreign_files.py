@@ -64,6 +64,12 @@ _CACHE = Foreign("a cache of algorithms", "It is read by LiteGlobal.set_persiste
 _JSON = Foreign("a JSON file", "Settings are put into a package beside a model: the command pack")
 _TEXT_FILE = Foreign("a text file")
 
+IF_ENCRYPTED = (
+    "If it is encrypted, say how: by LiteConfig.bare_model_cryption_name, on the command line by --decrypt METHOD "
+    "--key KEY"
+)
+"""What an error says of a file that is not recognised."""
+
 
 def _is_model(head: bytes) -> bool:
     cursor = Cursor(head)

@@ -12,7 +12,7 @@ from megengine_lite._core.formats.containers import aes_gcm, cryption
 from megengine_lite._core.formats.containers.information import Information
 from megengine_lite._core.formats.containers.model_source import Source, open_source
 from megengine_lite._core.formats.containers.packed import Package, is_package, read_package
-from megengine_lite._core.formats.foreign_files import HEAD, looks_like_onnx, recognise
+from megengine_lite._core.formats.foreign_files import HEAD, IF_ENCRYPTED, looks_like_onnx, recognise
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.mge.load import load_mge, read_test_cases
 from megengine_lite._core.formats.mge.reader import is_model, is_wrapped, read_models
@@ -122,7 +122,16 @@ def _load_onnx(buffer: Any, what: str, source: Source | None, check: bool, narro
     from megengine_lite._core.formats.onnx.load import load_onnx
 
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    return load_onnx(buffer, what, path, check, narrow_double)
+    try:
+        return load_onnx(buffer, what, path, check, narrow_double)
+    except ModelFormatError as error:
+        head = bytes(memoryview(buffer)[:HEAD])
+        if looks_like_onnx(head):
+            raise
+        kind = recognise(head)  # only its name says that it is one
+        if kind is not None:
+            raise ModelFormatError(f"{what}: not an ONNX model but {kind}") from None
+        raise ModelFormatError(f"{error}. {IF_ENCRYPTED}") from error
 
 
 def _checked(buffer: Any, what: str) -> Any:
@@ -133,10 +142,7 @@ def _checked(buffer: Any, what: str) -> Any:
     kind = recognise(cursor.view[:HEAD])
     if kind is not None:
         raise ModelFormatError(f"{what}: not a MegEngine model but {kind}")
-    raise ModelFormatError(
-        f"{what}: not a MegEngine model. If it is encrypted, say how: by LiteConfig.bare_model_cryption_name, "
-        "on the command line by --decrypt METHOD --key KEY"
-    )
+    raise ModelFormatError(f"{what}: not a MegEngine model. {IF_ENCRYPTED}")
 
 
 def _open(source: Source, *, copy: bool) -> tuple[Any, Package | None, Information | None, str]:

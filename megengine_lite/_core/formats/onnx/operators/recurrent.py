@@ -43,8 +43,11 @@ def _recurrent(call: Call) -> list[Value | None]:
         bool(call.integer("linear_before_reset", 0)),
         bool(call.integer("input_forget", 0)),
     )
-    call.integer("hidden_size", 0)
-    call.integer("output_sequence", 0)
+    call.know("output_sequence")
+    weights = b.known_shape(data[2])
+    hidden = call.integer("hidden_size", 0 if weights is None else weights[-1])
+    if weights is not None and hidden != weights[-1]:
+        raise NotConverted(f"hidden_size is {hidden}, and its weights are for {weights[-1]}")
     made = _layer(b, parameters, data, optional)
     if batch_first:
         whole, *last = made

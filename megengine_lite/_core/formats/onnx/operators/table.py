@@ -23,21 +23,30 @@ OLDEST, NEWEST = 6, 28
 """Versions of the standard's operator set that are read."""
 
 
-# What these say follows from the inputs, or counts in training only.
-_WITHOUT_MEANING = frozenset(
-    (
-        "kernel_shape",
-        "momentum",
-        "seed",
-        "ratio",
-        "consumed_inputs",
-        "spatial",
-        "stash_type",
-        "num_outputs",
-        "sorted",
-        "saturate",
-    )
-)
+_ALWAYS = range(NEWEST + 1)
+_SINCE_19 = range(19, NEWEST + 1)
+# Attributes from which nothing follows that the inputs do not say, or which count in training only: in which versions
+# of which operators. ONNX Runtime writes LayerNormalization into models of all versions.
+_WITHOUT_MEANING = {
+    "momentum": {"BatchNormalization": _ALWAYS},
+    "ratio": {"Dropout": range(12)},
+    "seed": {"Dropout": range(12, NEWEST + 1)},
+    "stash_type": {
+        "LayerNormalization": _ALWAYS,
+        "SimplifiedLayerNormalization": _ALWAYS,
+        "GroupNormalization": range(21, NEWEST + 1),
+        "RMSNormalization": _ALWAYS,
+        "Range": range(27, NEWEST + 1),
+    },
+    "num_outputs": {"Split": range(18, NEWEST + 1)},
+    "sorted": {"TopK": range(11, NEWEST + 1)},
+    "saturate": {"Cast": _SINCE_19, "CastLike": _SINCE_19, "QuantizeLinear": _SINCE_19},
+}
+
+
+def is_without_meaning(attribute: str, op: str, version: int) -> bool:
+    """Whether an attribute that an operator may have needs not be read."""
+    return version in _WITHOUT_MEANING.get(attribute, {}).get(op, ())
 
 
 @record(slots=True)
@@ -128,7 +137,8 @@ class Call:
 
     def unread(self) -> list[str]:
         """Attributes that the converter does not know."""
-        return sorted(self.attributes.keys() - self.read - _WITHOUT_MEANING)
+        unread = self.attributes.keys() - self.read
+        return sorted(name for name in unread if not is_without_meaning(name, self.op, self.version))
 
     def _find(self, name: str, kind: AttributeType, field: str) -> Any:
         self.read.add(name)
