@@ -116,7 +116,7 @@ def test_a_file_that_is_no_model_is_named(kind, tmp_path, capsys):
         assert noun in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", FILES.keys() - {"empty"})
+@pytest.mark.parametrize("kind", sorted(FILES.keys() - {"empty"}))
 def test_a_file_that_is_only_named_like_a_model_of_onnx_is_named(kind, tmp_path):
     content, noun, advice = FILES[kind]
     path = tmp_path / "model.onnx"
