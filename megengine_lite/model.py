@@ -485,12 +485,15 @@ class Model(Measured):
         return engine, feeds
 
     def _engine(self, call: str) -> Engine:
-        if self._closed:
-            raise LiteError("the model is closed: load it again")
+        self._require_open()
         return self._workers[0].network._loaded(call)
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LiteError("the model is closed: load it again")
+
     def _executor(self) -> ThreadPoolExecutor:
-        self._engine("run_async")
+        self._require_open()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(len(self._workers), "megengine_lite.Model")
         return self._pool
