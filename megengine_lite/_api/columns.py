@@ -146,6 +146,7 @@ def _of_arrow(table: Any) -> Columns:
         if isinstance(column, pa.ChunkedArray):  # what has no chunk is not combined
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
         try:
+            column = _written_out(column)
             row = _row_with_null(column)
             found = _of_arrow_array(column) if row is None else None
         except pa.ArrowException as error:
@@ -191,15 +192,14 @@ def _row_with_null(array: Any) -> int | None:
     """The first row of an array of Arrow's that is null or has a null in its lists; None if there is none."""
     import pyarrow as pa
 
-    array = _written_out(array)
     if array.null_count:
         return int(array.is_null().index(True).as_py())
     if isinstance(array, pa.ExtensionArray):
-        return _row_with_null(array.storage)
+        return _row_with_null(_written_out(array.storage))
     has_lists: bool = isinstance(array, _lists_of_arrow())
     if not has_lists:
         return None
-    place = _row_with_null(array.flatten())
+    place = _row_with_null(_written_out(array.flatten()))
     if place is None:
         return None
     if isinstance(array, pa.FixedSizeListArray):
@@ -233,13 +233,14 @@ def _of_arrow_array(array: Any) -> np.ndarray:
     """An array of Arrow's as a column: with more dimensions if its values are tensors or lists of one length."""
     import pyarrow as pa
 
-    array = _written_out(array)
     if isinstance(array.type, pa.FixedShapeTensorType):
-        stored = _of_arrow_array(array.storage).reshape(len(array), *array.type.shape)
+        stored = _of_arrow_array(_written_out(array.storage)).reshape(len(array), *array.type.shape)
         order = array.type.permutation
         return stored if order is None else stored.transpose(0, *(p + 1 for p in order))
     if isinstance(array, pa.FixedSizeListArray):
-        return _of_arrow_array(array.flatten()).reshape(len(array), array.type.list_size, *_inner(array.type))
+        return _of_arrow_array(_written_out(array.flatten())).reshape(
+            len(array), array.type.list_size, *_inner(array.type)
+        )
     return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
