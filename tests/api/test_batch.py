@@ -587,17 +587,3 @@ def test_inputs_that_nothing_gives_and_columns_of_one_name_are_told():
     table = pa.Table.from_arrays([pa.array([1.0])] * 3, ["x", "x", "y"])
     with pytest.raises(LiteValueError, match="2 columns of the name 'x'; rename them"):
         Predictor(bytes_of_text(WIDE), inputs={"x": ["x", "y"]})(table)
-
-
-def test_integers_name_the_columns_of_a_frame_without_names():
-    assert Predictor(bytes_of_text(WIDE), inputs={"x": 0})({0: np.ones((1, 2))})["s"].tolist() == [2]
-    with pytest.raises(LiteTypeError, match=r"has columns, which are texts or integers, not 0\.5"):
-        Predictor(bytes_of_text(WIDE), inputs={"x": [0.5]})
-    with pytest.raises(LiteTypeError, match="keep has columns, which are texts or integers, not True"):
-        Predictor(bytes_of_text(WIDE), keep=[True])
-    with pytest.raises(LiteTypeError, match=r"is an iterable, not 0\.5"):
-        Predictor(bytes_of_text(WIDE), inputs={"x": 0.5})
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(np.arange(6.0).reshape(2, 3))
-    kept = Predictor(bytes_of_text(WIDE), inputs={"x": [0, 1]}, keep=[2])(frame)
-    assert kept[2].tolist() == [2, 5] and kept["s"].tolist() == [1, 7]
