@@ -5,29 +5,17 @@ import warnings
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support.converted_files import node, written
 from support.onnx_models import load, make, run
 
 from megengine_lite._api import conversion
 from megengine_lite._core.compile.infer import infer_stage
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.graph import ConstantPool
-from megengine_lite.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
 RNG = np.random.default_rng(3)
-
-
-def node(op, inputs, outputs, name="", **attributes):
-    return helper.make_node(op, inputs.split(" "), outputs.split(" "), name, **attributes)
-
-
-def written(tmp_path, model, *flags):
-    """The file that the command makes."""
-    source, out = tmp_path / "model.onnx", tmp_path / "model.mge"
-    source.write_bytes(model.SerializeToString())
-    assert main(["convert", str(source), str(out), *flags]) == 0
-    return out
 
 
 def network():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.converted_files import node, written
 from support.onnx_models import load, make, run
 
 from megengine_lite._core.compile.infer import infer_stage
@@ -10,24 +11,11 @@ from megengine_lite._core.compile.transform.for_original import for_original
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.dtype import UINT8
 from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
-from megengine_lite.cli import main
 from megengine_lite.errors import ShapeError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 F, I32, I64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 RNG = np.random.default_rng(3)
-
-
-def node(op, inputs, outputs, name="", **attributes):
-    return helper.make_node(op, inputs.split(" "), outputs.split(" "), name, **attributes)
-
-
-def written(tmp_path, model, *flags):
-    """The file that the command makes."""
-    source, out = tmp_path / "model.onnx", tmp_path / "model.mge"
-    source.write_bytes(model.SerializeToString())
-    assert main(["convert", str(source), str(out), *flags]) == 0
-    return out
 
 
 SIZES_IN_THE_FILE = {
