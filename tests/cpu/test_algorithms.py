@@ -7,6 +7,7 @@ import pytest
 from support.api_samples import API_MODELS, IMAGES, PROB, loaded, run
 from support.graphs import GraphBuilder, session_of
 from support.graphs import run as run_session
+from support.instruction_sets import planning_kernels
 from support.one_node import INSTRUCTION_SETS, relative_error, run_node
 from support.quantized import QuantizedBuilder, agree, q8
 from test_lower_quantized import CONVOLUTIONS, W, X, conv
@@ -18,6 +19,7 @@ from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.cpu.algorithms.convolution import CONV_F32, CONV_INT8, ConvProblem
 from megengine_lite._core.cpu.algorithms.matmul import MATMUL_F32, MatMulProblem
 from megengine_lite._core.cpu.algorithms.tables import TABLES
+from megengine_lite._core.cpu.isa import ARM64, X86_64, instruction_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.cpu.steps import Step
 from megengine_lite._core.ir.graph import Node
@@ -99,6 +101,7 @@ IMAGE = ConvProblem(
     pad_h=1, pad_w=1, kernels=kernel_set(), plain_input=True,
 )  # fmt: skip
 CHANNELS = {"groups": 8, "ic": 1, "oc": 1}
+WIDE = {"kernels": planning_kernels(instruction_sets(X86_64)["base"])}  # multiplies 16-bit numbers
 MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "dilate_w": 6, "pad_w": 6}
 
 
@@ -131,6 +134,12 @@ MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "di
             "at most 4 input channels": {"ic": 5},
         }),
         (CONV_INT8, "conv_direct_int8", {}, {"type that is multiplied": {"converts_input": True}}),
+        (CONV_INT8, "conv_winograd2_int8", WIDE, {
+            "3 x 3": {**WIDE, "kh": 5}, "stride of 1": {**WIDE, "stride_w": 2}, "not dilated": {**WIDE, "dilate_h": 2},
+            "one group": {**WIDE, **CHANNELS}, "type that is multiplied": {**WIDE, "converts_input": True},
+            "multiply 16-bit numbers": {"kernels": planning_kernels(instruction_sets(ARM64)["dotprod"])},
+            "fits 32 bits": {**WIDE, "ic": 1828},
+        }),
         (MATMUL_F32, "gemm_f32", {}, {}),
         (MATMUL_F32, "gemm_row_f32", {}, {"one row": {"m": 2}}),
         (MATMUL_F32, "gemm_dot_f32", {}, {"contiguous rows": {"dot": False}}),
@@ -256,9 +265,12 @@ def test_product_by_every_algorithm(algorithm, constant, isa):
         ("conv_direct_int8", ["depthwise 5x5", "depthwise stride 2", "image 7x7 stride 2", "image 3x3"]),
         ("conv_image_int8", ["image 7x7 stride 2", "image 3x3"]),
         ("conv_depthwise_int8", ["depthwise 5x5", "depthwise dilated"]),
+        ("conv_winograd2_int8", ["3x3", "3x3 odd channels", "no bias"]),
     ],
 )
 def test_convolution_of_bytes_by_every_algorithm(name, labels, isa):
+    if name == "conv_winograd2_int8" and not instruction_sets()[isa].dot.widens:
+        labels = []  # refused: see test_forced_algorithm_is_taken_or_the_condition_is_named
     for label in labels:
         fields = dict(CONVOLUTIONS[label])
         b = QuantizedBuilder()

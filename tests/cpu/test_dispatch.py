@@ -375,7 +375,12 @@ NOT_SEEN = {
     "gather_channels_blocked_8", "gather_channels_blocked_f32", "gemm_naive_f32", "log_softmax_f32", "narrow_bf16",
 }  # fmt: skip
 # No set of ARM64 widens bytes before it multiplies them.
-NOT_SEEN_ON = {X86_64: set(), ARM64: {"gemm_wide_int8", "pack_columns_wide_int8", "pack_rows_wide_int8"}}
+NOT_SEEN_ON = {
+    X86_64: set(),
+    ARM64: {
+        "conv_winograd2_int8", "gemm_wide_int8", "pack_columns_wide_int8", "pack_rows_wide_int8", "widen_bytes",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("architecture", LISTINGS)
@@ -444,7 +449,7 @@ def test_node_of_no_row_runs_in_numpy():
 
 
 # Kernels that run while weights are packed, and in no step.
-PACKING = {"pack_tiles_32", "pack_tiles_half", "pack_winograd_f32"}
+PACKING = {"pack_tiles_32", "pack_tiles_half", "pack_winograd_f32", "pack_winograd_int8"}
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

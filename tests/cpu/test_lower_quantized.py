@@ -99,7 +99,7 @@ def test_conv_of_signed_bytes(isa, label):
     b = QuantizedBuilder()
     x = b.data(fields.pop("x"), q8(X))
     steps = agree(b, conv(b, x, **fields), isa=isa)
-    assert {"conv_direct_int8", "conv_depthwise_int8"} & set(steps)
+    assert {"conv_direct_int8", "conv_depthwise_int8", "conv_winograd2_int8"} & set(steps)
 
 
 @pytest.mark.parametrize("label", ["3x3 odd channels", "depthwise 5x5", "1x1", "4 groups", "image 7x7 stride 2"])

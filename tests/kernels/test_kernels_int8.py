@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support.byte_images import block, correlate, unblock
 from support.guarded_memory import GuardedCall
 from support.instruction_sets import INSTRUCTION_SETS, takes_unsigned_bytes
 from support.quantized import NO_OUTPUT
@@ -26,35 +27,9 @@ WITH_SHORT_SUMS = [isa for isa in INSTRUCTION_SETS if instruction_sets()[isa].do
 WITH_ROOM_FOR_TWO_ROWS = [isa for isa in INSTRUCTION_SETS if kernel_set(isa).module("conv_direct_int8").PAIRED_ROW]
 
 
-def block(x, width):
-    """An NCHW array of bytes in blocked layout without a halo."""
-    n, c, h, w = x.shape
-    blocks = -(-c // width)
-    padded = np.zeros((n, blocks * width, h, w), x.dtype)
-    padded[:, :c] = x
-    return np.ascontiguousarray(padded.reshape(n, blocks, width, h, w).transpose(0, 1, 3, 4, 2))
-
-
-def unblock(y, channels):
-    n, blocks, h, w, width = y.shape
-    return y.transpose(0, 1, 4, 2, 3).reshape(n, blocks * width, h, w)[:, :channels]
-
-
 def as_multiplied(x, isa):
     """Signed bytes in the form of dot products, and by how much they are larger then."""
     return (x.view(np.uint8) ^ FLIP, 128) if takes_unsigned_bytes(isa) else (x.view(np.uint8), 0)
-
-
-def correlate(x, w, stride):
-    n, _, h, width = x.shape
-    oc, _, kh, kw = w.shape
-    oh, ow = (h - kh) // stride + 1, (width - kw) // stride + 1
-    y = np.zeros((n, oc, oh, ow), np.int64)
-    for i in range(kh):
-        for j in range(kw):
-            cut = x[:, :, i : i + (oh - 1) * stride + 1 : stride, j : j + (ow - 1) * stride + 1 : stride]
-            y += np.einsum("nchw,oc->nohw", cut.astype(np.int64), w[:, :, i, j].astype(np.int64))
-    return y
 
 
 def run_direct(
@@ -65,7 +40,9 @@ def run_direct(
     width = kernels.width
     oc, ic, kh, kw = w.shape
     source, offset = (x.view(np.uint8), 0) if plain else as_multiplied(x, isa)
-    source = block(source, width)
+    wide = instruction_sets()[isa].dot.widens and not plain
+    source = block(source.view(np.int8).astype(np.int16) if wide else source, width)
+    size = source.itemsize
     oh, ow = (x.shape[2] - kh) // stride + 1, (x.shape[3] - kw) // stride + 1
     blocks = -(-oc // width)
     total = packing.compensation(w, offset) + (0 if bias is None else bias)
@@ -75,14 +52,14 @@ def run_direct(
     _, cb, h, iw, _ = source.shape
     GuardedCall(
         kernels, "conv_direct_int8", work=len(x) * -(-blocks // TILE_BLOCKS) * -(-oh // lines), x=source,
-        w=packing.pack_direct(w[None], width, width), bias=pad_channels(total.astype(np.int32), 1, width),
-        scales=scales, real_bias=None, z=z, y=y, x_pixel=width, x_row=iw * width, x_plane=h * iw * width,
-        x_image=cb * h * iw * width, y_pixel=width, y_row=ow * width, y_plane=oh * ow * width,
-        y_image=blocks * oh * ow * width, z_pixel=width,
+        w=packing.pack_direct(w[None], width, width, wide=wide), bias=pad_channels(total.astype(np.int32), 1, width),
+        scales=scales, real_bias=None, z=z, y=y, x_pixel=width * size, x_row=iw * width * size,
+        x_plane=h * iw * width * size, x_image=cb * h * iw * width * size, y_pixel=width, y_row=ow * width,
+        y_plane=oh * ow * width, y_image=blocks * oh * ow * width, z_pixel=width,
         z_row=ow * width, z_plane=oh * ow * width, z_image=blocks * oh * ow * width, groups=1, ic=ic, oc=oc, oh=oh,
         ow=ow, kh=kh, kw=kw, stride_h=stride, stride_w=stride, dilate_h=1, dilate_w=1, pad_h=0, pad_w=0, lines=lines,
-        band=-(-oh // lines), chunks=1, parts=len(packing.split_int8(w)), plain=plain,
-        short_sums=short_sums, **output,
+        band=-(-oh // lines), chunks=1, parts=1 if wide else len(packing.split_int8(w)),
+        plain=plain, wide=wide, short_sums=short_sums, **output,
     ).run()  # fmt: skip
     return unblock(y, oc)
 
@@ -132,15 +109,14 @@ def extreme_bytes(rng, shape, plain):
 @pytest.mark.parametrize("pixels", range(1, 10))
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("plain", [False, True])
-def test_direct_short_sums(isa, pixels, k, stride, plain):
+def test_direct_short_sums(isa, pixels, k, stride):
     """Inputs and weights as large as the kernel allows: no sum of 16 bits overflows."""
     rng = np.random.default_rng(pixels)
-    x = extreme_bytes(rng, (1, 22, k, (pixels - 1) * stride + k), plain)
-    taps = [short_weights(rng, 22, 24, plain) for _ in range(k * k)]
+    x = extreme_bytes(rng, (1, 22, k, (pixels - 1) * stride + k), True)
+    taps = [short_weights(rng, 22, 24, True) for _ in range(k * k)]
     w = np.stack(taps, axis=-1).reshape(24, 22, k, k)
-    assert packing.has_short_sums(w[None], plain, kernel_set(isa))
-    y = run_direct(isa, x, w, stride=stride, plain=plain, short_sums=True)
+    assert packing.has_short_sums(w[None], True, kernel_set(isa))
+    y = run_direct(isa, x, w, stride=stride, plain=True, short_sums=True)
     np.testing.assert_array_equal(y, correlate(x, w, stride))
 
 
@@ -430,15 +406,19 @@ def test_channels_are_gathered(isa):
 
 @each_isa
 @pytest.mark.parametrize("size", [4, 60, 64, 68, 1000])
-def test_flipped_images_end_where_they_end(isa, size):
+@pytest.mark.parametrize(
+    ("kernel", "stored", "flip"),
+    [("flip_bytes", np.int8, FLIP), ("widen_bytes", np.int16, FLIP), ("widen_bytes", np.int16, 0)],
+)
+def test_copied_images_end_where_they_end(isa, size, kernel, stored, flip):
     """In a batch the bytes behind an image are the next one's, which another thread may have written already."""
     x = np.random.default_rng(size).integers(-128, 128, (3, size + 36)).astype(np.int8)
-    y = np.full((3, size + 4), 99, np.int8)
+    y = np.full((3, size + 4), 99, stored)
     GuardedCall(
-        kernel_set(isa), "flip_bytes", work=3 * -(-size // 256), threads=2, x=x, y=y, size=size, chunk=256,
-        flip=-0x7F7F7F80, x_image=x.shape[1], y_image=y.shape[1],
+        kernel_set(isa), kernel, work=3 * -(-size // 256), threads=2, x=x, y=y, size=size, chunk=256,
+        flip=-0x7F7F7F80 if flip else 0, x_image=x.shape[1], y_image=y.shape[1],
     ).run()  # fmt: skip
-    np.testing.assert_array_equal(y[:, :size], x[:, :size] ^ -128)
+    np.testing.assert_array_equal(y[:, :size], x[:, :size] ^ (-128 if flip else 0))
     assert (y[:, size:] == 99).all()
 
 
@@ -463,6 +443,19 @@ def test_packed_filter_keeps_four_channels_together(width):
     taps = {4: 1, 8: 2, 16: 2}[width]  # quads of one tap that follow each other
     assert packed[tile * taps].tolist() == w[0, 0, 0:4, 0, 1].tolist()
     assert np.count_nonzero(packed) == np.count_nonzero(w)
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_wide_filter_keeps_two_channels_together(width):
+    w = np.arange(-250, 251 - 81).reshape(1, 5, 14, 1, 6)[..., :5]
+    packed = packing.pack_direct(w, width, width, wide=True)
+    assert packed.dtype == np.int16
+    first = packed.reshape(-1, 2)
+    assert first[0].tolist() == w[0, 0, 0:2, 0, 0].tolist()
+    assert first[1].tolist() == w[0, 1, 0:2, 0, 0].tolist()
+    tile = min(TILE_BLOCKS * width, packing.round_up(5, width))
+    assert first[tile].tolist() == w[0, 0, 2:4, 0, 0].tolist()
+    assert first[tile * width // 2].tolist() == w[0, 0, 0:2, 0, 1].tolist()
 
 
 def test_compensation_is_minus_the_offset_of_all_weights():

@@ -19,6 +19,7 @@ MODULES: dict[str, str] = {
     "conv_group_f32": "conv_group",
     "conv_plain_f32": "conv_plain",
     "conv_winograd2_f32": "conv_winograd",
+    "conv_winograd2_int8": "conv_winograd_int8",
     "conv_winograd4_f32": "conv_winograd",
     "convert_elements": "typecvt",
     "copy_blocked": "relayout",
@@ -66,6 +67,7 @@ MODULES: dict[str, str] = {
     "pack_tiles_32": "pack_tiles",
     "pack_tiles_half": "pack_tiles",
     "pack_winograd_f32": "pack_winograd",
+    "pack_winograd_int8": "pack_winograd",
     "pick_pixels": "pick_pixels",
     "pool_any": "pooling_any",
     "pool_blocked_f32": "pooling",
@@ -100,4 +102,5 @@ MODULES: dict[str, str] = {
     "table_8": "quantized_elemwise",
     "table_pair_8": "quantized_elemwise",
     "transpose_strided": "transpose",
+    "widen_bytes": "relayout_int8",
 }

@@ -19,22 +19,31 @@ from megengine_lite.kernels.common.simd cimport (
 cdef enum:
     SIGNED
     PLAIN
+    WIDE  # where a set has no dot product of signed bytes: pairs of 16-bit numbers in place of quads
     SHORT_SIGNED  # with DOT_SHORT: like SIGNED and PLAIN, and sums of eight products fit 16 bits
     SHORT_PLAIN
 
 cdef enum:
     MAX_SUMS = 28  # vectors of the largest block
     FEW_PIXELS = 4  # of a block whose pixels may be any distance apart
+    WIDE_PIXELS = 6  # of the largest block of pairs of 16-bit numbers: with 16 registers, too
+    WIDE_RUN = VW // 2  # pairs of a channel block
     MAX_IN_STEPS = 8  # pixels of the largest block where a dot product takes steps
 
 
 # What is summed for one output: x[a s0 + b s1 + c s2 + l quad ..+3] for a < n0, b < n1, c < n2, l < steps (steps_last
 # for the last a), each times its own weights. If weights are sums of several bytes, all of it is done `parts` times.
 # Products of matrices take quads of two neighbouring a at once, and know one number of steps: `steps_last` is that, too.
-# `second` is for blocks of two rows: the distance of the second one in bytes. Short sums take quads in pairs, which lie
-# `pair` apart; `steps` and `steps_last` are even then.
+# `second` is for blocks of two rows: the distance of the second one in bytes. Short sums take two quads at a time, wide
+# ones up to WIDE_RUN pairs, which lie side by side; the next ones begin `next` bytes behind. `steps` and `steps_last`
+# are even with short sums.
 cdef struct DotSum:
-    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, pair, second
+    int64_t parts, n0, s0, n1, s1, n2, s2, steps, steps_last, quad, next, second
+
+
+cdef inline bint widens() noexcept nogil:
+    """Whether signed bytes are multiplied as numbers of 16 bits."""
+    return not DOT_UNSIGNED and not DOT_SIGNED
 
 
 cdef inline int block_pixels() noexcept nogil:
@@ -198,8 +207,29 @@ cdef inline inlined dot_short(
                     acc[p * VECTORS + v] = vi_dot_short(acc[p * VECTORS + v], x, first[v], x2, second[v])
                 else:
                     acc[p * VECTORS + v] = vi_dot_short_signed(acc[p * VECTORS + v], x, first[v], x2, second[v])
-        at += s.pair
+        at += s.next
         w += 2 * VECTORS * VW * 4
+
+
+cdef inline inlined dot_wide(
+    int PIXELS, int VECTORS, int64_t STEP, const DotSum* s, int64_t steps, const uint8_t* at, const int8_t* w, vi* acc
+) noexcept nogil:
+    """Pairs of 16-bit numbers."""
+    cdef vi row[2]
+    cdef vi value
+    cdef int64_t l
+    cdef int p, v
+    while steps > 0:
+        for l in range(min(<int64_t>WIDE_RUN, steps)):
+            for v in range(VECTORS):
+                row[v] = vi_load(<const int32_t*>w + v * VW)
+            for p in range(PIXELS):
+                value = vi_set1_bytes(at + p * STEP + 4 * l)
+                for v in range(VECTORS):
+                    acc[p * VECTORS + v] = vi_dot_pairs(acc[p * VECTORS + v], value, row[v])
+            w += VECTORS * VW * 4
+        at += s.next
+        steps -= WIDE_RUN
 
 
 cdef inline inlined dot_block(
@@ -232,6 +262,10 @@ cdef inline inlined dot_block(
                 for c in range(s.n2):
                     at = tap
                     tap += s.s2
+                    if KIND == WIDE:
+                        dot_wide(PIXELS, VECTORS, STEP, s, steps, at, w, acc)
+                        w += steps * VECTORS * VW * 4
+                        continue
                     if KIND >= SHORT_SIGNED:
                         dot_short(PIXELS, VECTORS, STEP, KIND, s, steps, at, w, acc)
                         w += steps * VECTORS * VW * 4
@@ -242,7 +276,7 @@ cdef inline inlined dot_block(
                             fetch(VECTORS * VW * 4, <const char*>w + AHEAD)
                         for v in range(VECTORS):
                             row[v] = vi_load(<const int32_t*>w + v * VW)
-                            if KIND != PLAIN and not DOT_UNSIGNED and not DOT_SIGNED:
+                            if KIND == SIGNED and not DOT_UNSIGNED and not DOT_SIGNED:
                                 odd[v] = vi_odd(row[v])
                                 row[v] = vi_even(row[v])
                         if BY_LANE and is_constant(STEP) and (STEP == 4 or STEP == 8):
@@ -294,9 +328,9 @@ cdef inline inlined dot_block_of(
         dot_block(8, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     elif VREGS == 32 and pixels == 7:
         dot_block(7, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 6:
+    elif (VREGS == 32 or KIND == WIDE) and pixels == 6:
         dot_block(6, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
-    elif VREGS == 32 and pixels == 5:
+    elif (VREGS == 32 or KIND == WIDE) and pixels == 5:
         dot_block(5, VECTORS, STEP, KIND, False, s, x, w, bias, sums)
     else:
         dot_block_few(pixels, VECTORS, STEP, KIND, s, x, w, bias, sums)

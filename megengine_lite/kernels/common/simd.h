@@ -188,7 +188,8 @@ ML_INLINE vf vf_spread(int group, int lane, vf x) {
  * weights that are small enough), vi_dot_short and vi_dot_short_signed take two quads at a time. ARM64 multiplies signed x by vi_dot_signed (DOT_SIGNED).
  * vi_dot_lane and vi_dot_signed_lane take lane k of x, a constant, for all lanes (BY_LANE). vi_matrix and
  * vi_matrix_signed multiply two rows of eight bytes of x with two of w: the four sums are those of the first row of x with
- * both of w, then of the second (DOT_MATRIX).
+ * both of w, then of the second (DOT_MATRIX). vi_load_wide makes 16-bit numbers of 2 VW signed bytes.
+ * vi_low_halves and vi_high_halves take the lower, or the upper halves of two vectors, one behind the other.
  */
 typedef int16_t vh __attribute__((vector_size(VW * 4)));
 typedef int32_t dword_u __attribute__((aligned(1), may_alias));
@@ -196,15 +197,10 @@ typedef int32_t dword_u __attribute__((aligned(1), may_alias));
 ML_INLINE vi vi_set1_bytes(const void *p) { return vi_set1(*(const dword_u *)p); }
 ML_INLINE vi vi_even(vi x) { return (vi)((vh)x << 8 >> 8); }
 ML_INLINE vi vi_odd(vi x) { return (vi)((vh)x >> 8); }
-/* The lower, or the upper halves of two vectors one behind the other. */
-ML_INLINE vi vi_low_halves(vi a, vi b) {
-    memcpy((char *)&a + sizeof a / 2, &b, sizeof a / 2);
-    return a;
-}
-ML_INLINE vi vi_high_halves(vi a, vi b) {
-    memcpy(&b, (char *)&a + sizeof a / 2, sizeof a / 2);
-    return b;
-}
+/* Of numbers of 16 bits, twice as many as lanes. */
+ML_INLINE vi vi_add_16(vi a, vi b) { return (vi)((vh)a + (vh)b); }
+ML_INLINE vi vi_subtract_16(vi a, vi b) { return (vi)((vh)a - (vh)b); }
+ML_INLINE vi vi_shift_right(vi a, int bits) { return a >> bits; }
 
 /* Vectors of VW bytes. */
 ML_INLINE vb vb_load(const int8_t *p) { return *(const vb_u *)p; }

@@ -107,6 +107,10 @@ cdef extern from "simd.h" nogil:
     vi vi_odd_pairs(vi a, vi b)
     vi vi_low_halves(vi a, vi b)
     vi vi_high_halves(vi a, vi b)
+    vi vi_load_wide(const int8_t* p)
+    vi vi_add_16(vi a, vi b)
+    vi vi_subtract_16(vi a, vi b)
+    vi vi_shift_right(vi a, int bits)
     vi vi_matrix(vi sum, vi x, vi w)
     vi vi_matrix_signed(vi sum, vi x, vi w)
     ctypedef int vb

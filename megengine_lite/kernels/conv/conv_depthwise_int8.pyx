@@ -64,7 +64,8 @@ cdef inline inlined depthwise_pixels(
     int64_t STEP, bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
     const int32_t* bias, Int8Output o
 ) noexcept nogil:
-    cdef int32_t sums[MAX_PIXELS * VW]
+    cdef vi room[MAX_PIXELS]  # aligned
+    cdef int32_t* sums = <int32_t*>room
     cdef int count
     while pixels > 0:
         if VREGS == 32 and not DOT_STEPS and pixels >= 14:

@@ -20,6 +20,7 @@ from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, W
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
+from megengine_lite.kernels.conv.winograd_grid cimport Grid
 
 # The squares of the points of F(4), and the points.
 cdef extern from *:
@@ -179,15 +180,6 @@ cdef inline inlined output_tile(
 
 
 # ---- stages --------------------------------------------------------------------------------------------------------
-
-# Where the tiles of one image lie.
-cdef struct Grid:
-    int64_t columns              # tiles in a row of tiles
-    int64_t pad_h, pad_w
-    int64_t x_row, x_plane
-    int64_t x_bottom, x_right    # readable rows and columns below and right of element (0, 0), with the halo
-    int64_t oh, ow
-
 
 cdef inline inlined transform_input(
     int M, const Grid* g, const float* x, int64_t blocks, int64_t first, int64_t count, float* v, int64_t v_step

@@ -1,6 +1,6 @@
-"""Transforms filters for conv_winograd and puts them in the order in which it reads them."""
+"""Transforms filters for conv_winograd and conv_winograd_int8 and puts them in the order in which these read them."""
 
-from libc.stdint cimport int64_t, uint16_t
+from libc.stdint cimport int16_t, int64_t, uint16_t
 
 from megengine_lite.kernels.common.shared_constants cimport TILE_BLOCKS, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport VW, f16, inlined, vf_load, vf_store, vf_store_f16
@@ -84,6 +84,59 @@ cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t en
                     transform_filters(side, a.matrix, taps, <f16*>a.y + at, ic * lanes)
                 else:
                     transform_filters(side, a.matrix, taps, <float*>a.y + at, ic * lanes)
+
+
+cdef struct PackWinogradInt8Args:
+    const int16_t* weight
+    int16_t* y
+    int64_t oc, ic
+
+
+cdef inline inlined transform_int8(const int16_t* taps, int16_t* y, int64_t step) noexcept nogil:
+    """4 G w G^T of the filters of VW output channels; taps are [3 3][VW], element k goes to y + k step, every second."""
+    cdef int16_t half[4 * 3 * VW]
+    cdef int i, j, lane
+    for j in range(3):
+        for lane in range(VW):
+            half[j * VW + lane] = 2 * taps[j * VW + lane]
+            half[(3 + j) * VW + lane] = taps[j * VW + lane] + taps[(3 + j) * VW + lane] + taps[(6 + j) * VW + lane]
+            half[(6 + j) * VW + lane] = taps[j * VW + lane] - taps[(3 + j) * VW + lane] + taps[(6 + j) * VW + lane]
+            half[(9 + j) * VW + lane] = 2 * taps[(6 + j) * VW + lane]
+    for i in range(4):
+        for lane in range(VW):
+            y[2 * lane] = 2 * half[3 * i * VW + lane]
+            y[step + 2 * lane] = \
+                half[3 * i * VW + lane] + half[(3 * i + 1) * VW + lane] + half[(3 * i + 2) * VW + lane]
+            y[2 * step + 2 * lane] = \
+                half[3 * i * VW + lane] - half[(3 * i + 1) * VW + lane] + half[(3 * i + 2) * VW + lane]
+            y[3 * step + 2 * lane] = 2 * half[(3 * i + 2) * VW + lane]
+        y += 4 * step
+
+
+cdef void pack_winograd_int8(const PackWinogradInt8Args* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """y = [tile of TILE_BLOCKS channel blocks][4 4][pair of ic][channels of the tile][2], from weight = [oc][ic][3][3].
+
+    The last tile has as many blocks as are left; channels that do not exist get zeros. Weights of 9 bits fit. One work
+    item = CHANNELS input channels of a tile, the tile outermost.
+    """
+    cdef int64_t oc = a.oc, ic = a.ic, pairs = (ic + 1) // 2
+    cdef int64_t blocks = (oc + VW - 1) // VW, parts = (ic + CHANNELS - 1) // CHANNELS
+    cdef int64_t item, first, lanes, i, block, channel, at
+    cdef int16_t taps[TAPS * VW]
+    cdef const int16_t* w
+    cdef int k, lane
+    for item in range(begin, end):
+        first = item // parts * TILE_BLOCKS
+        lanes = min(<int64_t>TILE_BLOCKS, blocks - first) * VW
+        for i in range(item % parts * CHANNELS, min(2 * pairs, (item % parts + 1) * CHANNELS)):
+            for block in range(lanes // VW):
+                for lane in range(VW):
+                    channel = (first + block) * VW + lane
+                    w = a.weight + (channel * ic + i) * TAPS
+                    for k in range(TAPS):
+                        taps[k * VW + lane] = w[k] if channel < oc and i < ic else 0
+                at = (first * VW * 16 * pairs + i // 2 * lanes + block * VW) * 2 + i % 2
+                transform_int8(taps, a.y + at, pairs * lanes * 2)
 
 
 def work_items(int64_t oc, int64_t ic):

@@ -14,7 +14,7 @@ from megengine_lite.kernels.common.dot cimport (
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.requantize cimport Int8Output, go_to_channel, read_output, result_size, store_sums
 from megengine_lite.kernels.common.shared_constants cimport QUAD, TILE_BLOCKS
-from megengine_lite.kernels.common.simd cimport DOT_MATRIX, DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined
+from megengine_lite.kernels.common.simd cimport DOT_MATRIX, DOT_SHORT, DOT_UNSIGNED, VW, inlined, outlined, vi
 from megengine_lite.kernels.matmul.last_columns cimport store_some_columns
 
 
@@ -149,14 +149,15 @@ cdef void gemm_int8(const GemmInt8Args* a, int64_t begin, int64_t end, void* scr
     cdef int64_t row_blocks = (m + count - 1) // count
     cdef int64_t item, matrix, tile, block, first, column, size
     cdef int rows, vectors
-    cdef int32_t sums[MAX_SUMS * VW]
+    cdef vi room[MAX_SUMS]  # aligned
+    cdef int32_t* sums = <int32_t*>room
     cdef const uint8_t* x
     cdef DotSum s
     cdef Int8Output o
     read_output(&o, &a.requantize, scales, real_bias, NULL, n, VW, 0, 0)
     size = result_size(&o)
     s = DotSum(parts, 1, 0, 1, 0, 1, 0, quads, quads, count * QUAD if packed else QUAD, 0, 0)
-    s.pair = 2 * s.quad
+    s.next = 2 * s.quad
     if DOT_MATRIX and packed:  # takes quads of neighbouring a at once
         s.n0, s.s0, s.steps, s.steps_last = quads, s.quad, 1, 1
     for item in range(begin, end):

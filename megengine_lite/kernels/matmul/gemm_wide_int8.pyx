@@ -202,7 +202,8 @@ cdef void gemm_wide_int8(const GemmWideInt8Args* a, int64_t begin, int64_t end, 
     cdef int64_t column_bytes = a.parts * quads * (WIDE_QUAD if a.wide_b else QUAD)
     cdef int64_t item, matrix, tile, first, block, column, size
     cdef int rows, vectors
-    cdef int32_t sums[WIDE_ROWS * TILE_BLOCKS * VW]
+    cdef vi room[WIDE_ROWS * TILE_BLOCKS]  # aligned
+    cdef int32_t* sums = <int32_t*>room
     cdef Int8Output o
     read_output(&o, &a.requantize, a.scales, a.real_bias, NULL, n, VW, 0, 0)
     size = result_size(&o)

@@ -1,10 +1,11 @@
-"""Packing of images for a first int8 convolution, and copies with the sign bits flipped."""
+"""Packing of images for a first int8 convolution, and copies with the sign bits flipped, or widened."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 
 from megengine_lite.kernels.common.real_values cimport Format, item_size, load_real, load_some, to_stored, to_stored_even
 from megengine_lite.kernels.common.simd cimport (
-    VW, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_set1, vi_store,
+    VW, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_load_wide, vi_set1,
+    vi_store,
 )
 
 
@@ -111,6 +112,36 @@ cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* s
             k += 4 * VW
         while k < last:
             y[k] = x[k] ^ one
+            k += 1
+
+
+cdef struct WidenBytesArgs:
+    const uint8_t* x
+    int16_t* y
+    int64_t size, chunk, flip, x_image, y_image
+
+
+cdef void widen_bytes(const WidenBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Copies images of bytes as signed numbers of 16 bits, with every four bytes xored with those of `flip` before.
+
+    `y_image` is in numbers. One work item = `chunk` bytes of one image.
+    """
+    cdef int64_t size = a.size, chunk = a.chunk, x_image = a.x_image, y_image = a.y_image
+    cdef int64_t chunks = (size + chunk - 1) // chunk, item, k, last
+    cdef uint8_t one = <uint8_t>a.flip
+    cdef vi flip = vi_set1(<int32_t>((<uint32_t><int8_t>one & 0xFFFF) * 0x10001))
+    cdef const uint8_t* x
+    cdef int16_t* y
+    for item in range(begin, end):
+        x = a.x + item // chunks * x_image
+        y = a.y + item // chunks * y_image
+        k = item % chunks * chunk
+        last = min(k + chunk, size)
+        while k + 2 * VW <= last:
+            vi_store(<int32_t*>(y + k), vi_load_wide(<const int8_t*>(x + k)) ^ flip)
+            k += 2 * VW
+        while k < last:
+            y[k] = <int8_t>(x[k] ^ one)
             k += 1
 
 

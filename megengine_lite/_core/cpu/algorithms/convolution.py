@@ -218,6 +218,13 @@ _WINOGRAD: tuple[Condition[ConvProblem], ...] = (
     Condition("filters that are not dilated", lambda p: p.dilate_h == p.dilate_w == 1),
     _ONE_GROUP,
 )
+_PAIRS_16: Condition[ConvProblem] = Condition(
+    "kernels that multiply 16-bit numbers", lambda p: p.kernels.isa.dot.widens
+)
+_SMALL_SUMS: Condition[ConvProblem] = Condition(
+    "few enough input channels that four times a sum fits 32 bits",
+    lambda p: 9 * p.ic * 128 * 255 < p.module("conv_winograd_int8").LARGEST_SUM,
+)
 
 
 def first_scratch(p: ConvProblem) -> int:
@@ -293,9 +300,10 @@ class WinogradPlan:
         return (self.m + 2) ** 2
 
     @classmethod
-    def make(cls, p: ConvProblem, m: int, threads: int = 1) -> WinogradPlan:
+    def make(cls, p: ConvProblem, m: int, threads: int = 1, size: int = 4) -> WinogradPlan:
+        """For transformed inputs of ``size`` bytes each."""
         count = -(-p.oh // m) * -(-p.ow // m)
-        longest = cls.INPUT_BYTES // (4 * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
+        longest = cls.INPUT_BYTES // (size * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
         blocks = -(-count // min(max(longest, 8), cls.MAX_TILES))
         parts = 1
         if p.n * blocks % threads:
@@ -316,6 +324,23 @@ class WinogradPlan:
         in_cache = 4 * p.n * (depth * p.ih * p.iw + lanes * p.oh * p.ow) <= self.FAST_BYTES
         transforms = (13 if in_cache else 20) * tiles * self.area * (lanes + depth)
         return lanes * p.ic * self.area * (tiles + p.costs.weight) + transforms
+
+
+def winograd_int8_plan(p: ConvProblem, threads: int = 1) -> WinogradPlan:
+    """How ``conv_winograd2_int8`` walks over a problem."""
+    return WinogradPlan.make(p, 2, threads, size=2)
+
+
+def winograd_int8_scratch(p: ConvProblem, threads: int = 1) -> int:
+    """Bytes that each thread needs."""
+    return int(p.module("conv_winograd_int8").scratch_bytes(p.ic, winograd_int8_plan(p, threads).tiles))
+
+
+def _winograd_int8_cost(p: ConvProblem) -> float:
+    lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
+    plan = winograd_int8_plan(p)
+    tiles = p.n * -(-p.oh // plan.m) * -(-p.ow // plan.m)
+    return lanes * p.ic * plan.area * (tiles + p.costs.weight) + 4 * tiles * plan.area * (lanes + depth)
 
 
 def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
@@ -352,5 +377,12 @@ CONV_INT8 = AlgorithmTable(
         Algorithm("conv_depthwise_int8", (_DEPTHWISE, _INT8), lambda p: 0, cost=lambda p: 4.0 * p.products, error=0),
         Algorithm("conv_image_int8", (_CAN_BE_PLAIN, _ONE_GROUP, _FEW_CHANNELS), lambda p: 0, _first_cost, error=0),
         Algorithm("conv_direct_int8", (_INT8,), lambda p: 0, _direct_cost, error=0),
+        Algorithm(
+            "conv_winograd2_int8",
+            (*_WINOGRAD, _INT8, _PAIRS_16, _SMALL_SUMS),
+            winograd_int8_scratch,
+            _winograd_int8_cost,
+            error=0,
+        ),
     ),
 )

@@ -11,7 +11,14 @@ import numpy as np
 
 from megengine_lite._core.compile.passes.fuse_quantized import as_quantized_conv
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other_way
-from megengine_lite._core.cpu.algorithms.convolution import CONV_INT8, ConvProblem, GroupRun, group_runs
+from megengine_lite._core.cpu.algorithms.convolution import (
+    CONV_INT8,
+    ConvProblem,
+    GroupRun,
+    group_runs,
+    winograd_int8_plan,
+    winograd_int8_scratch,
+)
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
 from megengine_lite._core.cpu.lower.conv_direct import joined_rows, moved, plain_filter, rows_in_band
@@ -277,39 +284,63 @@ def _emit_direct(conv: _Conv) -> None:
     z = conv.z()
     y = ctx.new_blocked(conv.y)
     joined = joined_rows(problem, x, y, z)
-    first, x_image = flipped(ctx, conv.node, x, conv.form)
-    strides = {**blocked_strides("x", x, joined), "x_image": x_image}
+    first, strides = direct_input(ctx, conv.node, x, conv.form, joined)
+    wide = is_wide(ctx, conv.form)
     for run in group_runs(problem):
         channel = run.first * problem.oc
         block = channel // width
-        w, parts = conv.packed(("direct", run), partial(_pack_run, run=run, width=width, parts=conv.parts))
+        w, parts = conv.packed(
+            ("direct", run, wide), partial(_pack_run, run=run, width=width, parts=conv.parts, wide=wide)
+        )
         _emit(
-            conv, first + run.first * problem.ic // width * x.plane, width, strides, w, parts, run.groups,
-            problem.ic * run.merged, problem.oc * run.merged, moved(y, block=block),
-            moved(z, block=block) if z else None, joined, conv.has_short_sums(run), channel,
+            conv, first + run.first * problem.ic // width * strides["x_plane"], strides, w, 1 if wide else parts,
+            run.groups, problem.ic * run.merged, problem.oc * run.merged, moved(y, block=block),
+            moved(z, block=block) if z else None, joined, not wide and conv.has_short_sums(run), channel,
         )  # fmt: skip
 
 
-def _pack_run(filters: np.ndarray, run: GroupRun, width: int, parts: int) -> np.ndarray:
-    return packing.pack_direct(merge_groups(filters[run.members], run.merged), width, width, parts)
+def _pack_run(filters: np.ndarray, run: GroupRun, width: int, parts: int, wide: bool) -> np.ndarray:
+    return packing.pack_direct(merge_groups(filters[run.members], run.merged), width, width, parts, wide)
 
 
-def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm) -> tuple[Ref, int]:
-    """Address and image stride of an input in the form that dot products take: of a copy, if it must be flipped."""
-    if not form.flip:
+def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm, wide: bool = False) -> tuple[Ref, int]:
+    """Address and image stride of an input in the form that dot products take: of a copy, if it must be flipped.
+
+    ``wide`` makes a copy of 16-bit numbers; the stride is in numbers.
+    """
+    if not form.flip and not wide:
         return x.ref, x.image
     before = x.halo_h * x.row + x.halo_w * x.width  # bytes of the halo before the first pixel
-    image = x.blocks * x.plane
-    copy = ctx.temp(x.n * image)
+    image, size = x.blocks * x.plane, 2 if wide else 1
+    copy = ctx.temp(x.n * image * size)
     ctx.emit(
-        "flip_bytes", node, x=x.ref + -before, y=copy, size=image, chunk=FLIP_CHUNK, flip=form.flip, x_image=x.image,
-        y_image=image, work=x.n * -(-image // FLIP_CHUNK),
+        "widen_bytes" if wide else "flip_bytes", node, x=x.ref + -before, y=copy, size=image, chunk=FLIP_CHUNK,
+        flip=form.flip, x_image=x.image, y_image=image, work=x.n * -(-image // FLIP_CHUNK),
     )  # fmt: skip
-    return copy + before, image
+    return copy + before * size, image
+
+
+def is_wide(ctx: Lowering, form: InputForm) -> bool:
+    """Whether ``conv_direct_int8`` multiplies an input of this form as numbers of 16 bits."""
+    return ctx.kernels.isa.dot.widens and not form.plain
+
+
+def direct_input(ctx: Lowering, node: Node, x: Tensor, form: InputForm, joined: int = 1) -> tuple[Ref, dict[str, int]]:
+    """Address of an input in the form that ``conv_direct_int8`` multiplies, and what the kernel is told about it."""
+    wide = is_wide(ctx, form)
+    first, image = flipped(ctx, node, x, form, wide)
+    strides = {**blocked_strides("x", x, joined), "x_image": image}
+    return first, input_arguments(ctx.width, strides, wide)
+
+
+def input_arguments(channels: int, strides: dict[str, int], wide: bool) -> dict[str, int]:
+    """What ``conv_direct_int8`` is told about an input with blocks of so many channels; ``strides`` are in numbers."""
+    size = 2 if wide else 1
+    return {**{name: stride * size for name, stride in strides.items()}, "x_pixel": channels * size, "wide": wide}
 
 
 def _emit(
-    conv: _Conv, x: Ref, x_pixel: int, x_strides: dict[str, Any], w: Ref, parts: int, groups: int, ic: int, oc: int,
+    conv: _Conv, x: Ref, x_strides: dict[str, Any], w: Ref, parts: int, groups: int, ic: int, oc: int,
     y: Tensor, z: Tensor | None, joined: int, short_sums: bool, channel: int = 0,
 ) -> None:  # fmt: skip
     """A call of the kernel for the output channels from ``channel`` on, where ``y`` and ``z`` begin."""
@@ -321,17 +352,35 @@ def _emit(
     oh, ow = oh // joined, ow * joined
     chunks = -(-ow // MAX_ROW)
     paired = conv.ctx.kernels.module("conv_direct_int8").PAIRED_ROW
-    two_rows = ow == paired and p.stride_w <= 2 and x_pixel == width
+    two_rows = ow == paired and p.stride_w <= 2 and x_strides["x_pixel"] == width
     lines = 2 if two_rows and oh > 1 else 1
     item_rows = -(-oh // lines)
     blocks = -(-oc // width)
     tiles = groups * -(-blocks // TILE_BLOCKS)
     band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
     conv.emit(
-        "conv_direct_int8", x=x, w=w, **own, z=z.ref if z else None, y=y.ref, x_pixel=x_pixel,
-        **x_strides, y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
+        "conv_direct_int8", x=x, w=w, **own, z=z.ref if z else None, y=y.ref, **x_strides,
+        y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(_problem(conv).window), lines=lines, band=band,
         chunks=chunks, parts=parts, plain=conv.form.plain, short_sums=short_sums, work=n * tiles * item_rows * chunks,
+    )  # fmt: skip
+
+
+def _emit_winograd(conv: _Conv) -> None:
+    ctx, p = conv.ctx, _problem(conv)
+    plan = winograd_int8_plan(p, ctx.config.threads)
+    x = _input(conv)
+    z = conv.z()
+    y = ctx.new_blocked(conv.y)
+    first, x_image = flipped(ctx, conv.node, x, conv.form)
+    kernels, threads = ctx.kernels, ctx.config.threads
+    w, _ = conv.packed(("winograd",), lambda w: packing.pack_winograd(w[0], kernels, threads))
+    conv.emit(
+        "conv_winograd2_int8", x=first, w=w, **conv.biases(), z=z.ref if z else None, y=y.ref,
+        **{**blocked_strides("x", x), "x_image": x_image}, **blocked_strides("y", y), **blocked_strides("z", z),
+        x_bottom=p.ih + x.halo_h, x_right=p.iw + x.halo_w, ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h,
+        pad_w=p.pad_w, tile_blocks=plan.tile_blocks, parts=plan.parts, work=p.n * plan.tile_blocks * plan.parts,
+        scratch=winograd_int8_scratch(p, threads),
     )  # fmt: skip
 
 
@@ -357,20 +406,34 @@ def _emit_image(conv: _Conv) -> None:
     z = conv.z()
     y = ctx.new_blocked(conv.y)
     rows, row = h + 2 * p.pad_h, (w + 2 * p.pad_w) * QUAD
-    image = ctx.temp(n * rows * row)
+    size = rows * row
+    image = ctx.temp(n * size)
     ctx.emit(
         "pack_image_int8", conv.node, x=source.ref, y=image, channels=c, h=h, w=w, halo_h=p.pad_h, halo_w=p.pad_w,
         **source_arguments(conv.x.dtype), **target_arguments(to), flip=conv.form.flip, work=n * rows,
     )  # fmt: skip
-    width = ctx.width
-    packed, parts = conv.packed(("image",), lambda w: packing.pack_direct(w, width, QUAD))
-    strides = {"x_row": row, "x_plane": rows * row, "x_image": rows * row}
-    first = image + p.pad_h * row + p.pad_w * QUAD
-    _emit(conv, first, QUAD, strides, packed, parts, 1, c, conv.ocpg, y, z, 1, False)
+    wide, width = ctx.kernels.isa.dot.widens, ctx.width
+    if wide:
+        image = _widened(ctx, conv.node, image, n * size)
+    packed, parts = conv.packed(("image", wide), lambda w: packing.pack_direct(w, width, QUAD, wide=wide))
+    arguments = input_arguments(QUAD, {"x_row": row, "x_plane": size, "x_image": size}, wide)
+    first = image + p.pad_h * arguments["x_row"] + p.pad_w * arguments["x_pixel"]
+    _emit(conv, first, arguments, packed, 1 if wide else parts, 1, c, conv.ocpg, y, z, 1, False)
+
+
+def _widened(ctx: Lowering, node: Node, x: Ref, count: int) -> Ref:
+    """Signed bytes as numbers of 16 bits."""
+    copy = ctx.temp(2 * count)
+    ctx.emit(
+        "widen_bytes", node, x=x, y=copy, size=count, chunk=FLIP_CHUNK, flip=0, x_image=count, y_image=count,
+        work=-(-count // FLIP_CHUNK),
+    )  # fmt: skip
+    return copy
 
 
 _EMIT: dict[str, Callable[[_Conv], None]] = {
     "conv_depthwise_int8": _emit_depthwise,
     "conv_image_int8": _emit_image,
     "conv_direct_int8": _emit_direct,
+    "conv_winograd2_int8": _emit_winograd,
 }

@@ -11,7 +11,7 @@ from megengine_lite._core.cpu.lower.deconv import MAX_PHASES, Phase, halo_of, ph
 from megengine_lite._core.cpu.lower.quantized_conv import (
     InputForm,
     count_parts,
-    flipped,
+    direct_input,
     input_form,
 )
 from megengine_lite._core.cpu.lower.requantize import is_int8_operand, output_arguments
@@ -41,16 +41,15 @@ def lower_quantized_deconv(ctx: Lowering, node: Node) -> bool | None:
     source = ctx.blocked(x, halo_of(rows, x.shape[2]), halo_of(columns, x.shape[3]))
     target = ctx.new_blocked(y)
     form = input_form(x.dtype, ctx.kernels.isa.dot, ctx.is_non_negative(x))
-    first, image = flipped(ctx, node, source, form)
+    first, arguments = direct_input(ctx, node, source, form)
     for row in rows:
         for column in columns:
-            strides = {**blocked_strides("x", source), "x_image": image}
-            _emit_phase(ctx, node, first, strides, source, target, row, column, form, output)
+            _emit_phase(ctx, node, first, arguments, source, target, row, column, form, output)
     return None
 
 
 def _emit_phase(
-    ctx: Lowering, node: Node, x: Ref, x_strides: dict[str, Any], source: Tensor, target: Tensor, row: Phase,
+    ctx: Lowering, node: Node, x: Ref, x_arguments: dict[str, Any], source: Tensor, target: Tensor, row: Phase,
     column: Phase, form: InputForm, output: dict[str, Any],
 ) -> None:  # fmt: skip
     p = node.params
@@ -59,7 +58,7 @@ def _emit_phase(
     merged = merged_groups(problem)
     groups, ic, oc = problem.groups // merged, problem.ic * merged, problem.oc * merged
     zero, mirrored, width = weight.dtype.zero_point, p.mode == ConvolutionMode.CONVOLUTION, ctx.width
-    offset = form.offset
+    offset, wide = form.offset, bool(x_arguments["wide"])
 
     def taps(array: np.ndarray) -> np.ndarray:
         return merge_groups(packing.centred(phase_filter(array, mirrored, row, column), zero), merged)
@@ -69,14 +68,16 @@ def _emit_phase(
         return pad_channels(sums, groups, width)
 
     key = ("int8 deconv", width, mirrored, zero, row, column, merged)
-    parts = count_parts(ctx.pool, weight.constant, zero)
-    w = ctx.pool.derive(key, [weight.constant], lambda array: packing.pack_direct(taps(array), width, width, parts))
+    parts = 1 if wide else count_parts(ctx.pool, weight.constant, zero)
+    w = ctx.pool.derive(
+        (*key, wide), [weight.constant], lambda array: packing.pack_direct(taps(array), width, width, parts, wide)
+    )
     bias = ctx.pool.derive((*key, "bias", offset), [weight.constant], biases)
     tiles = groups * -(-problem.blocks(oc) // TILE_BLOCKS)
     item = target.spec.dtype.itemsize
     ctx.emit(
         "conv_direct_int8", node, x=x, w=ctx.constant(w), bias=ctx.constant(bias), scales=None, real_bias=None, z=None,
-        y=target.ref + item * (row.first * target.row + column.first * width), x_pixel=width, **x_strides,
+        y=target.ref + item * (row.first * target.row + column.first * width), **x_arguments,
         y_pixel=p.stride_w * width, **blocked_strides("y", target, p.stride_h), z_pixel=0, **blocked_strides("z", None),
         groups=groups, ic=ic, oc=oc, oh=row.count, ow=column.count, **window_arguments(problem.window), lines=1,
         band=row.count, chunks=1, parts=parts, plain=form.plain, short_sums=False, **output,

@@ -110,7 +110,14 @@ _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
 _SAMPLE_F32, _SAMPLE_INT8 = ("sample_f32", "fill_elements"), ("sample_int8", "fill_elements")
 _CONV_F32 = (*dict.fromkeys(a.kernel or a.name for a in CONV_F32), *_NARROW)
-_CONV_INT8 = ("conv_depthwise_int8", "conv_direct_int8", "flip_bytes", "pack_image_int8")
+_CONV_INT8 = (
+    "conv_depthwise_int8",
+    "conv_direct_int8",
+    "conv_winograd2_int8",
+    "flip_bytes",
+    "pack_image_int8",
+    "widen_bytes",
+)
 _GEMM_F32 = (*(a.name for a in MATMUL_F32), *_NARROW)
 _GEMM_INT8 = (
     "gemm_int8", "gemm_wide_int8", "pack_columns_int8", "pack_columns_wide_int8", "pack_rows_int8",
@@ -280,8 +287,8 @@ def _int8() -> Iterator[Row]:
         formats=_NCHW, halo=conv.halo_wish,
     )  # fmt: skip
     yield from _rows(
-        "ConvolutionBackwardData", quantized_deconv.lower_quantized_deconv, ("conv_direct_int8", "flip_bytes"),
-        inputs=operands, formats=_NCHW,
+        "ConvolutionBackwardData", quantized_deconv.lower_quantized_deconv,
+        ("conv_direct_int8", "flip_bytes", "widen_bytes"), inputs=operands, formats=_NCHW,
     )  # fmt: skip
     yield from _rows("QuantizedFunction", quantized_elemwise.lower_by_table, ("table_8",))
     yield from _rows("OnnxBytes", quantized_elemwise.lower_bytes, ("table_8",))

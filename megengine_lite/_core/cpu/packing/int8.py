@@ -9,9 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.cpu.host_memory import aligned_empty
+from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite.kernels.common.shared_constants import QUAD, TILE_BLOCKS
+
+PAIR = 2  # numbers of 16 bits that are multiplied together
 
 
 def split_int8(w: np.ndarray, least: int = 1) -> np.ndarray:
@@ -68,7 +71,7 @@ def _aligned(pieces: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(pieces, out=out) if pieces else out
 
 
-def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> np.ndarray:
+def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1, wide: bool = False) -> np.ndarray:
     """A filter for ``conv_direct_int8``.
 
     Parameters
@@ -80,19 +83,22 @@ def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> 
         Channels of an input block: ``width``, or 4 for images.
     least_parts
         Number of parts, if the filter alone does not need more.
+    wide
+        As pairs of numbers of 16 bits, which are one part, in place of quads.
 
     Returns
     -------
-    flat int8 array
+    flat int8 or int16 array
         ``[g][tile][part][ic block][kh][kw][quad][channels of the tile][4]``; the last tile may have one block, the
         last ic block only the quads that hold channels.
     """
-    parts = split_int8(w, least_parts)
+    parts = w.astype(np.int16)[None] if wide else split_int8(w, least_parts)
+    together = PAIR if wide else QUAD
     n, g, ocpg, icpg, kh, kw = parts.shape
-    oc, ic = round_up(ocpg, width), round_up(icpg, QUAD)
-    padded = np.zeros((n, g, oc, ic, kh, kw), np.int8)
+    oc, ic = round_up(ocpg, width), round_up(icpg, together)
+    padded = np.zeros((n, g, oc, ic, kh, kw), parts.dtype)
     padded[:, :, :ocpg, :icpg] = parts
-    out = aligned_empty(padded.size // QUAD).view(np.int8)
+    out = aligned_empty(padded.size // together).view(parts.dtype)
     groups = out.reshape(g, -1)
     column = n * ic * kh * kw  # weights of an output channel
     for first, tiles, lanes in _in_pieces(oc, TILE_BLOCKS * width):
@@ -100,8 +106,8 @@ def pack_direct(w: np.ndarray, width: int, pixel: int, least_parts: int = 1) -> 
         for start, blocks, channels in _in_pieces(ic, pixel):
             rows = columns[..., start * kh * kw * lanes :][..., : blocks * channels * kh * kw * lanes]
             source = padded[:, :, first : first + tiles * lanes, start : start + blocks * channels]
-            quads = source.reshape(n, g, tiles, lanes, blocks, channels // QUAD, QUAD, kh, kw)
-            target = rows.reshape(g, tiles, n, blocks, kh, kw, channels // QUAD, lanes, QUAD)
+            quads = source.reshape(n, g, tiles, lanes, blocks, channels // together, together, kh, kw)
+            target = rows.reshape(g, tiles, n, blocks, kh, kw, channels // together, lanes, together)
             target[...] = quads.transpose(1, 2, 0, 4, 7, 8, 5, 3, 6)
     return out
 
@@ -134,6 +140,20 @@ def pack_depthwise(w: np.ndarray, width: int, taps: int) -> np.ndarray:
         padded[:, :c, :, tap // taps, tap % taps] = parts[..., tap]
     shaped = padded.reshape(n, blocks, width, kh, quads, QUAD)
     return _aligned([shaped.transpose(1, 0, 3, 4, 2, 5).reshape(-1)])
+
+
+def pack_winograd(w: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
+    """A filter ``(oc, ic, 3, 3)`` for ``conv_winograd2_int8``: ``[tile][4 4][pair of ic][channels of the tile][2]``.
+
+    The result are numbers of 16 bits, as bytes. Weights must fit 9 bits.
+    """
+    oc, ic = w.shape[:2]
+    out = aligned_empty(round_up(oc, kernels.width) * 16 * round_up(ic, 2) // 2)
+    KernelCall(
+        kernels, "pack_winograd_int8", work=kernels.module("pack_winograd").work_items(oc, ic), threads=threads,
+        weight=np.ascontiguousarray(w, np.int16), y=out, oc=oc, ic=ic,
+    ).run()  # fmt: skip
+    return out.view(np.int8)
 
 
 def pack_columns(b: np.ndarray, width: int) -> np.ndarray:

@@ -72,6 +72,9 @@ ML_INLINE vi vi_max(vi a, vi b) {
 ML_INLINE vi vi_load_s8(const int8_t *p) {
     return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
+ML_INLINE vi vi_load_wide(const int8_t *p) { return (vi)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)); }
+ML_INLINE vi vi_low_halves(vi a, vi b) { return (vi)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x20); }
+ML_INLINE vi vi_high_halves(vi a, vi b) { return (vi)_mm256_permute2x128_si256((__m256i)a, (__m256i)b, 0x31); }
 ML_INLINE void vi_store_8(int8_t *p, vi x) {
     __m128i low = _mm256_castsi256_si128((__m256i)x), high = _mm256_extracti128_si256((__m256i)x, 1);
     __m128i first = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);

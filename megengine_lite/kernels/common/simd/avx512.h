@@ -54,6 +54,9 @@ ML_INLINE vi vi_dot(vi sum, vi x, vi w) { return (vi)_mm512_dpbusd_epi32((__m512
 #define vf_transpose plain_vf_transpose
 #define vi_dot_short plain_vi_dot_short
 #define vi_dot_short_signed plain_vi_dot_short_signed
+#define vi_load_wide plain_vi_load_wide
+#define vi_low_halves plain_vi_low_halves
+#define vi_high_halves plain_vi_high_halves
 ML_INLINE vi vi_max(vi a, vi b) {
     return (vi)_mm512_max_epi32((__m512i)a, (__m512i)b);
 }

@@ -245,6 +245,9 @@ ML_INLINE void vf_store_f16(uint16_t *p, vf x) { vst1_u16(p, (uint16x4_t)vcvt_f1
 #define vf_transpose plain_vf_transpose
 #define vi_dot_short plain_vi_dot_short
 #define vi_dot_short_signed plain_vi_dot_short_signed
+#define vi_load_wide plain_vi_load_wide
+#define vi_low_halves plain_vi_low_halves
+#define vi_high_halves plain_vi_high_halves
 #define vf_fma_memory plain_vf_fma_memory
 #define vf_dot_bf16 plain_vf_dot_bf16
 #define vf_dot_bf16_memory plain_vf_dot_bf16_memory

@@ -133,6 +133,17 @@ ML_INLINE vi plain_vi_odd_pairs(vi a, vi b) {
     return (vi)y;
 }
 
+typedef int8_t vb_two __attribute__((vector_size(VW * 2), aligned(1), may_alias));
+ML_INLINE vi plain_vi_load_wide(const int8_t *p) { return (vi)__builtin_convertvector(*(const vb_two *)p, vh); }
+ML_INLINE vi plain_vi_low_halves(vi a, vi b) {
+    memcpy((char *)&a + sizeof a / 2, &b, sizeof a / 2);
+    return a;
+}
+ML_INLINE vi plain_vi_high_halves(vi a, vi b) {
+    memcpy(&b, (char *)&a + sizeof a / 2, sizeof a / 2);
+    return b;
+}
+
 /* In each 16 bytes, two rows of eight times two of eight; x is unsigned, or signed. */
 ML_INLINE vi plain_vi_matrix(vi sum, vi x, vi w) {
     for (int k = 0; k < VW; ++k)

@@ -41,6 +41,9 @@
 #define vi_add_pairs plain_vi_add_pairs
 #define vi_even_pairs plain_vi_even_pairs
 #define vi_odd_pairs plain_vi_odd_pairs
+#define vi_load_wide plain_vi_load_wide
+#define vi_low_halves plain_vi_low_halves
+#define vi_high_halves plain_vi_high_halves
 #define vi_matrix plain_vi_matrix
 #define vi_matrix_signed plain_vi_matrix_signed
 #define vi_max plain_vi_max

@@ -40,6 +40,9 @@ ML_INLINE vi vi_max(vi a, vi b) {
 ML_INLINE vi vi_load_s8(const int8_t *p) {
     return (vi)_mm_cvtepi8_epi32(_mm_cvtsi32_si128(*(const dword_u *)p));
 }
+ML_INLINE vi vi_load_wide(const int8_t *p) { return (vi)_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)p)); }
+ML_INLINE vi vi_low_halves(vi a, vi b) { return (vi)_mm_unpacklo_epi64((__m128i)a, (__m128i)b); }
+ML_INLINE vi vi_high_halves(vi a, vi b) { return (vi)_mm_unpackhi_epi64((__m128i)a, (__m128i)b); }
 ML_INLINE void vi_store_8(int8_t *p, vi x) {
     __m128i low = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
     *(dword_u *)p = _mm_cvtsi128_si32(_mm_shuffle_epi8((__m128i)x, low));
