@@ -3,7 +3,7 @@
 If the name OUT ends in .onnx, it is written as ONNX.
 
 An ONNX model is written as a file of MegEngine's if its operators have counterparts there; else all those that have
-none are listed. The sizes of its inputs are fixed in the file if something in it follows from them.
+none are listed. Those sizes of its inputs are fixed in the file from which something in it follows.
 
 A file is verified before it is written: it is run here on random inputs, and its outputs are compared with those of the
 model. An ONNX file is checked by the package onnx and run in ONNX Runtime. What is not installed is left out, and said.
@@ -45,8 +45,8 @@ def add(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=NxCxHxW",
-        help="from an ONNX model: the shape of an input in the file, which fixes it if something there follows from "
-        "it; a size with a name holds for all inputs; 1 for what the model leaves open",
+        help="from an ONNX model: the shape of an input in the file, which fixes the sizes from which something there "
+        "follows; a size with a name holds for all inputs; 1 for what the model leaves open",
     )
     add_double_flag(parser)
     add_switch(parser, "no-verify", "write the file without checking and running it")

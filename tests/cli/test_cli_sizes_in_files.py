@@ -19,37 +19,54 @@ RNG = np.random.default_rng(3)
 
 
 SIZES_IN_THE_FILE = {
-    "a shape": [
+    "a shape": ([0, 1], [
         node("Shape", "x", "s"), node("Cast", "s", "f", to=F), node("ReduceMax", "f", "m"), node("Mul", "x m", "y")
-    ],
-    "a number of elements": [node("Size", "x", "s"), node("Cast", "s", "f", to=F), node("Div", "x f", "y")],
-    "a slice that is cut": [node("Slice", "x zero many one", "y")],
-    "a slice backwards that is cut": [node("Slice", "x many before one back", "y")],
-    "a place of a maximum": [
+    ]),
+    "a number of elements": ([0, 1], [
+        node("Size", "x", "s"), node("Cast", "s", "f", to=F), node("Div", "x f", "y")
+    ]),
+    "a size": ([1], [
+        node("Shape", "x", "s", start=1), node("Cast", "s", "f", to=F), node("Div", "x f", "y")
+    ]),
+    "a size after a transposition": ([0], [
+        node("Transpose", "x", "t", perm=[1, 0]), node("Relu", "t", "r"), node("Shape", "r", "s", start=1),
+        node("Cast", "s", "f", to=F), node("Div", "x f", "y")
+    ]),
+    "a slice that is cut": ([1], [node("Slice", "x zero many one", "y")]),
+    "a slice backwards that is cut": ([1], [node("Slice", "x many before one back", "y")]),
+    "a place of a maximum": ([0, 1], [
         node("ArgMax", "x", "a", axis=1), node("Mul", "a many", "b"), node("Cast", "b", "y", to=F)
-    ],
-    "sorted rows": [node("TopK", "x one", "y places", largest=0)],
-    "an input": [node("Shape", "x", "s"), node("Cast", "s", "z", to=F), node("Identity", "x", "y")],
+    ]),
+    "sorted rows": ([0, 1], [node("TopK", "x one", "y places", largest=0)]),
+    "padding by the edge": ([1], [node("Pad", "x widths", "y", mode="wrap")]),
+    "an input": ([0, 1], [node("Shape", "x", "s"), node("Cast", "s", "z", to=F), node("Identity", "x", "y")]),
+    "rounds": ([1], [node("Scan", "x", "y", num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1],
+        body=helper.make_graph([node("Relu", "p", "q")], "body", [helper.make_tensor_value_info("p", F, ["n"])],
+            [helper.make_tensor_value_info("q", F, ["n"])]))]),
 }  # fmt: skip
 NUMBERS = {k: np.array([n]) for k, n in {"zero": 0, "far": 2**40, "one": 1, "many": 100, "back": -1}.items()}
 NUMBERS["before"] = np.array([-100])
+NUMBERS["widths"] = np.array([0, 1, 0, 2])
 
 
 @pytest.mark.parametrize("name", SIZES_IN_THE_FILE)
 def test_a_file_refuses_other_sizes_than_it_was_made_for(tmp_path, name):
-    """What follows from sizes is a constant there, so that results would be wrong."""
-    nodes = SIZES_IN_THE_FILE[name]
+    """What follows from sizes is a constant there, so that results would be wrong. All other sizes may change."""
+    fixed, nodes = SIZES_IN_THE_FILE[name]
     used = {k: v for k, v in NUMBERS.items() if any(k in n.input for n in nodes)}
     outputs = [("y", F, None), *([("z", F, None)] if name == "an input" else [])]
     model = make(nodes, [("x", F, ["n", "m"])], outputs, used, 17)
     out = written(tmp_path, model, "--shape", "x=6x6")
-    x = RNG.standard_normal((6, 6)).astype(np.float32)
-    ours = load(str(out))
-    for found, expected in zip(run(ours, x=x), run(load(model), x=x), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-    for shape in [(6, 5), (4, 9), (7, 6), (1, 6)]:
-        with pytest.raises(ShapeError, match=f"expected is 6, 6, and {shape[0]}, {shape[1]} came"):
-            run(ours, x=np.zeros(shape, np.float32))
+    ours, theirs = load(str(out)), load(model)
+    for shape in [(6, 6), (6, 5), (4, 6), (4, 9), (7, 6), (1, 6)]:
+        x = RNG.standard_normal(shape).astype(np.float32)
+        if all(shape[axis] == 6 for axis in fixed):
+            for found, expected in zip(run(ours, x=x), run(theirs, x=x), strict=True):
+                np.testing.assert_allclose(found, expected, rtol=1e-6)
+        else:
+            expected, came = (", ".join(str(sizes[axis]) for axis in fixed) for sizes in ((6, 6), shape))
+            with pytest.raises(ShapeError, match=f"expected is {expected}, and {came} came"):
+                run(ours, x=x)
     assert "AssertEqual" in [n.op for n in load_model(out).graph.nodes]
 
 
@@ -85,7 +102,7 @@ def test_sizes_of_an_input_are_checked_though_nobody_reads_it(tmp_path, name):
 
 def test_the_export_of_such_a_file_has_its_sizes(tmp_path, run_json):
     source, out = tmp_path / "model.onnx", tmp_path / "model.mge"
-    model = make(SIZES_IN_THE_FILE["a shape"], [("x", F, ["n", "m"])], [("y", F, None)])
+    model = make(SIZES_IN_THE_FILE["a shape"][1], [("x", F, ["n", "m"])], [("y", F, None)])
     source.write_bytes(model.SerializeToString())
     run_json("convert", source, out, "--shape", "x=2x3")
     result = run_json("convert", out, tmp_path / "again.onnx")
@@ -151,6 +168,27 @@ OF_ALL_SIZES = {
     "bounds that are computed of constants": case(
         "Slice", "x one t", constants={"one": np.array([1]), "u": np.array([1.0])}, before=[
             node("Cast", "u", "v", to=I64), node("Add", "v one", "t")]),
+    "Flatten": case("Flatten", shapes=((1, 3, 8, 6), (5, 3, 8, 6), (2, 3, 7, 9))),
+    "Reshape that keeps an axis": case(
+        "Reshape", "x t", constants={"t": np.array([0, -1])}, shapes=((1, 3, 8, 6), (5, 3, 8, 6), (2, 3, 7, 9))),
+    "Reshape by a batch that is computed": case(
+        "Reshape", "x t", constants={"z": np.array([0]), "m": np.array([-1])}, shapes=IMAGES, before=[
+            node("Shape", "x", "s"), node("Gather", "s z", "b"), node("Concat", "b m", "t", axis=0)]),
+    "Reshape and back": case("Reshape", "v s", constants={"two": np.array([2]), "z": np.array([0]),
+        "m": np.array([-1])}, shapes=IMAGES, before=[
+            node("Shape", "x", "s"), node("Slice", "s z two", "b"), node("Concat", "b m", "t", axis=0),
+            node("Reshape", "x t", "u"), node("Softmax", "u", "v", axis=2)]),
+    "Slice up to a size": case("Slice", "x z w o", constants={"z": np.array([0]), "o": np.array([1])}, before=[
+        node("Shape", "x", "w", start=0, end=1)], shapes=((3, 4), (5, 6), (2, 9))),
+    "Tile": case("Tile", "x r", constants={"r": np.array([2, 3])}),
+    "BatchNormalization of rows": case("BatchNormalization", "x a a a a", constants={
+        "a": np.float32([1, 2, 3])}, shapes=((2, 3, 4), (5, 3, 4), (1, 3, 9))),
+    "Loop": case("Loop", "k  x", constants={"k": np.array(3)}, body=helper.make_graph(
+        [node("Add", "p p", "q"), node("Identity", "c", "d")], "body",
+        [helper.make_tensor_value_info(n, kind, shape) for n, kind, shape in (
+            ("i", I64, []), ("c", TensorProto.BOOL, []), ("p", F, None))],
+        [helper.make_tensor_value_info(n, kind, shape) for n, kind, shape in (
+            ("d", TensorProto.BOOL, []), ("q", F, None))])),
     "Reshape to what is there": case("Reshape", "x t", constants={"t": np.array([-1, 4])}, shapes=((3, 4), (5, 4))),
 }  # fmt: skip
 

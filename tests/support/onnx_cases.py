@@ -72,7 +72,7 @@ SEQUENCES = "is no tensor; make an input of each tensor, and join them by Sequen
 
 def what_the_original_lacks(graph) -> list[str]:
     """Nodes of a file's graph that compute in types in which the original only converts, or moves elements; and those
-    that combine a row with parts of a tensor, which it reads as if they had no gaps."""
+    that combine a row with parts of a tensor, which it reads as if they had no gaps. What is computed may be a row."""
     bfloat16, found = DType(DTypeCode.BFLOAT16), []
     with_gaps = set()
     for node in graph.nodes:
@@ -82,7 +82,8 @@ def what_the_original_lacks(graph) -> list[str]:
         if node.op == "Elemwise" and len(node.inputs) == 2:
             for x, row in (node.inputs, node.inputs[::-1]):
                 shape = (*[1] * (len(x.spec.shape) - len(row.spec.shape)), *row.spec.shape)
-                if x in with_gaps and len(shape) > 1 and shape[0] == 1 and shape[-1] > 1:
+                is_row = row.const is None or (shape[0] == 1 and shape[-1] > 1)
+                if x in with_gaps and len(shape) > 1 and is_row:
                     found.append(f"a row for a part with gaps in {node.name}")
         types = {v.spec.dtype for v in (*node.inputs, *node.outputs)}
         moves = operator_of(node.op).moves_elements or node.op in ("TypeCvt", "VirtualDep", "GetVarShape")

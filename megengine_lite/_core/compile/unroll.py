@@ -52,6 +52,13 @@ def unrolled(node: AnyNode, specs: Sequence[TensorSpec]) -> list[AnyNode] | None
     return _Rounds(node, p).nodes(rounds)
 
 
+def sliced_inputs(node: AnyNode) -> list[tuple[AnyVar, int]]:
+    """The inputs of a loop without a condition that are cut in slices, and along which axes: they decide the rounds."""
+    p = node.params
+    first = p.has_count + p.has_condition + p.n_states
+    return [(v, how.axis) for v, how in zip(node.inputs[first:], p.sliced, strict=False)]
+
+
 def _number_of_rounds(p: Repetition, specs: Sequence[TensorSpec]) -> int | None:
     """How many rounds there are, if that is known."""
     n_given = p.has_count + p.has_condition

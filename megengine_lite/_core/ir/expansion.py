@@ -45,6 +45,10 @@ class Expansion(Subgraphs, ABC):
     def key(self, node: AnyNode, specs: Sequence[TensorSpec]) -> Hashable:
         """What decides which graph it is."""
 
+    def depends_on_shapes(self, specs: Sequence[TensorSpec]) -> bool:
+        """Whether the graph is another one for inputs of other shapes, not only of other values."""
+        return True
+
     @abstractmethod
     def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
         """The graph.

@@ -190,12 +190,17 @@ class OnnxIf(Expansion):
         if value is None or value.size != 1:
             raise ShapeError(f"If {node.name!r}: the condition has the shape {specs[0].shape}, it must be one number")
         decided = bool(value.reshape(-1)[0])
-        branch = self.then_branch if decided else self.else_branch
-        return (decided, *(s.shape for s in specs)) if callable(branch) else decided
+        return (decided, *(s.shape for s in specs)) if self.depends_on_shapes(specs) else decided
+
+    def depends_on_shapes(self, specs: Sequence[TensorSpec]) -> bool:
+        return callable(self._branch(specs))
+
+    def _branch(self, specs: Sequence[TensorSpec]) -> ModelGraph | Callable[[Mapping[AnyVar, TensorSpec]], ModelGraph]:
+        value = specs[0].value
+        return self.then_branch if value is not None and value.any() else self.else_branch
 
     def graph(self, node: AnyNode, specs: Sequence[TensorSpec]) -> ModelGraph:
-        value = specs[0].value
-        branch = self.then_branch if value is not None and value.any() else self.else_branch
+        branch = self._branch(specs)
         return branch(dict(zip(node.inputs, specs, strict=True))) if callable(branch) else branch
 
     def known_graphs(self) -> Sequence[ModelGraph]:

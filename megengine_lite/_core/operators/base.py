@@ -17,6 +17,14 @@ import numpy as np
 
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
+from megengine_lite._core.operators.origins import (
+    IsFixed,
+    NumberOrigins,
+    Shape,
+    ShapeOrigins,
+    aligned_numbers,
+    aligned_sizes,
+)
 from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._core.system.processor import flush_denormals, restore_denormals
@@ -66,6 +74,8 @@ class Operator:
         It reads only those elements of the first input that its first output has.
     repeats_elements
         Its output is the first input repeated, so a large one is not worth being kept.
+    has_shape_of
+        The inputs to whose common shape, by broadcasting, its one output has; None if it has another shape.
     becomes
         What takes its place before kernels are chosen, in words, if other operators always do.
     sample_inputs
@@ -92,6 +102,7 @@ class Operator:
     keeps_order: ClassVar[bool] = False
     reads_part: ClassVar[bool] = False
     repeats_elements: ClassVar[bool] = False
+    has_shape_of: ClassVar[slice | None] = None
     becomes: ClassVar[str] = ""
     sample_inputs: ClassVar[tuple[Any, ...] | None] = None
     element_types: ClassVar[str] = ""
@@ -134,6 +145,23 @@ class Operator:
         Denormal numbers are zeros here, as in kernels.
         """
         raise NotImplementedError
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        """From which sizes and numbers of the inputs each size of each output follows, whatever these are.
+
+        ``shapes`` are those of the inputs, for which ``infer`` has given a result; other sizes leave each the number of
+        its dimensions. None if each size may follow from everything.
+        """
+        if self.has_shape_of is None:
+            return None
+        return [aligned_sizes(shapes, range(len(shapes))[self.has_shape_of])]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        """From which sizes and numbers of the inputs each element of the first output follows, in flat order.
+
+        Asked for small outputs whose elements are known before the data. None if all may follow from everything.
+        """
+        return None
 
     # ---- what passes and planning ask -------------------------------------------------------------------------------
 
@@ -192,6 +220,15 @@ class Operator:
             return [Use.CONTENT if k < first else Use.NUMBERS for k in range(n)]
         numbers = () if self.in_original.reads_when_run else self.needed_values(node)
         return [Use.NUMBERS if k in numbers else Use.CONTENT for k in range(n)]
+
+
+class ElementwiseOperator(Operator):
+    """An operator each element of whose one output follows from one element of each input."""
+
+    has_shape_of = slice(None)
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        return aligned_numbers([s.shape for s in specs], range(len(specs)))
 
 
 class ProductOperator(Operator):

@@ -14,6 +14,7 @@ from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.conv_shape import count_pixels
 from megengine_lite._core.operators.conv_types import finish, operands, output_dtype
 from megengine_lite._core.operators.facts import VOLUME, InFiles, InOriginal
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, window_sizes
 from megengine_lite._core.operators.window import Window, correlate, mirrored, scatter
 from megengine_lite._records import record
 
@@ -107,6 +108,9 @@ class Convolution3D(ProductOperator):
         _check_float(node, ins[0])
         shape = conv3d_shape(node, ins[0].shape, ins[1].shape)
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return None if node.params.format != params.Convolution3DFormat.NCDHW else [window_sizes(shapes, 0, 1)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -22,6 +22,7 @@ from megengine_lite._core.operators.conv_types import (
     output_dtype,
 )
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MATRIX, VOLUME, InFiles, InOriginal, Use
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, window_sizes
 from megengine_lite._core.operators.window import correlate, pad_space, scatter, taps, window_2d
 
 NON_NEGATIVE = (params.ConvBiasNonlineMode.RELU, params.ConvBiasNonlineMode.SIGMOID)
@@ -59,6 +60,11 @@ class Convolution(ProductOperator):
         check_count(node, ins, 2)
         shape = conv_shape(node, ins[0].shape, ins[1].shape)
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        if node.params.format != params.ConvolutionFormat.NCHW:
+            return None
+        return [window_sizes(shapes, 0, 1)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -127,6 +133,11 @@ class ConvBiasForward(Operator):
         check_count(node, ins, 2, 3, 4)
         return check_conv_bias(node, conv_shape(node, ins[0].shape, ins[1].shape), ins)
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        if node.params.format != params.ConvolutionFormat.NCHW:
+            return None
+        return [window_sizes(shapes, 0, 1)]
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -191,6 +202,11 @@ class ConvolutionBackwardData(ProductOperator):
         check_count(node, ins, 2, 3)
         shape = transposed_conv_shape(node, *(s.shape for s in ins))
         return [TensorSpec(shape.input_shape, output_dtype(node, ins[1].dtype, ins[0].dtype))]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        if node.params.format != params.ConvolutionFormat.NCHW or len(shapes) > 2:
+            return None
+        return [window_sizes(shapes, 1, 0)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -11,7 +11,7 @@ from megengine_lite._core.ir.dtype import BOOL, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.quantize import from_float32, stored_constant, to_float32
-from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.operators.base import ElementwiseOperator, Operator, broadcast_shapes, fail, register
 from megengine_lite._core.operators.checks import check_count, common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InFiles, InOriginal
@@ -39,7 +39,7 @@ def _kind(dtype: DType) -> str:
 
 
 @register
-class Elemwise(Operator):
+class Elemwise(ElementwiseOperator):
     """A function of one to four inputs of one type that broadcast together; the output has that type too."""
 
     name = "Elemwise"
@@ -81,7 +81,7 @@ class Elemwise(Operator):
 
 
 @register
-class PowC(Operator):
+class PowC(ElementwiseOperator):
     """Power with a constant exponent; of negative numbers, too."""
 
     name = "PowC"
@@ -110,7 +110,7 @@ class PowC(Operator):
 
 
 @register
-class Where(Operator):
+class Where(ElementwiseOperator):
     """Elements of x where the mask is set, of y elsewhere; inputs mask (Bool), x, y."""
 
     name = "Where"

@@ -13,7 +13,7 @@ from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.ir.params import ElemwiseMultiTypeMode as Mode
 from megengine_lite._core.ir.quantize import dequantize, quantize, to_float32
-from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, register
+from megengine_lite._core.operators.base import ElementwiseOperator, broadcast_shapes, fail, register
 from megengine_lite._core.operators.checks import common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS, Function, rmulh
 from megengine_lite._core.operators.facts import InOriginal
@@ -101,7 +101,7 @@ _NON_NEGATIVE = (Mode.QRELU, Mode.QABS, Mode.QSIGMOID, Mode.QEXP, Mode.QFUSE_ADD
 
 
 @register
-class ElemwiseMultiType(Operator):
+class ElemwiseMultiType(ElementwiseOperator):
     """A function of operands that broadcast together, each of its own type.
 
     Modes that begin with Q apply the function of Elemwise to the real values of quantized operands and quantize the

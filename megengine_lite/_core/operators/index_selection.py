@@ -7,7 +7,7 @@ four families of operators.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy as np
 from megengine_lite._core.ir.graph import AnyNode
 from megengine_lite._core.operators.base import broadcast_shapes, fail, normalize_axis
 from megengine_lite._core.operators.checks import to_integer
+from megengine_lite._core.operators.origins import Shape, SizeOrigins, aligned_sizes
 
 Array = np.ndarray
-Shape = tuple[int, ...]
 Located = tuple[Any, ...]  # as in ``array[located]``: numbers, slices, arrays, an ellipsis
 
 
@@ -85,6 +85,14 @@ class Family:
         """What to index the sliced data with, for the values of all inputs."""
         raise NotImplementedError
 
+    def origins(self, sliced: SizeOrigins, indexes: Mapping[int, int], shapes: Sequence[Shape]) -> SizeOrigins | None:
+        """From what the sizes of the part follow; None if each may follow from everything.
+
+        ``sliced`` says it of the sliced data. ``indexes`` has the position of an index for each axis with one, and
+        ``shapes`` those of all inputs.
+        """
+        return None
+
 
 class Scalars(Family):
     """Each index is one number and removes its axis."""
@@ -100,6 +108,9 @@ class Scalars(Family):
         for axis, place in selection.indexes.items():
             located[axis] = to_integer(node, values[place], "an index")
         return (*located, Ellipsis)  # with the ellipsis even a single element is an array
+
+    def origins(self, sliced: SizeOrigins, indexes: Mapping[int, int], shapes: Sequence[Shape]) -> SizeOrigins | None:
+        return [origins for axis, origins in enumerate(sliced) if axis not in indexes] or [()]
 
 
 class Vectors(Family):
@@ -123,6 +134,14 @@ class Vectors(Family):
         for axis, place in selection.indexes.items():
             located[axis] = values[place]
         return tuple(located)
+
+    def origins(self, sliced: SizeOrigins, indexes: Mapping[int, int], shapes: Sequence[Shape]) -> SizeOrigins | None:
+        if not indexes:
+            return sliced
+        axes, picked = list(indexes), aligned_sizes(shapes, list(indexes.values()))
+        rest = [origins for axis, origins in enumerate(sliced) if axis not in indexes]
+        place = axes[0] if axes[-1] - axes[0] + 1 == len(axes) else 0
+        return [*rest[:place], *picked, *rest[place:]]
 
 
 class Mesh(Family):

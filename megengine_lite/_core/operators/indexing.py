@@ -32,6 +32,17 @@ from megengine_lite._core.operators.index_selection import (
     select,
     slice_inputs,
 )
+from megengine_lite._core.operators.origins import (
+    IsFixed,
+    Number,
+    NumberOrigins,
+    Origin,
+    Shape,
+    ShapeOrigins,
+    moved_numbers,
+    numbers_of,
+    sizes_of,
+)
 
 
 class _IndexOperator(Operator):
@@ -70,6 +81,24 @@ class _Take(_IndexOperator):
         shape = self.family.shape(node, selection, [s.shape for s in ins])
         return [TensorSpec(check_shape(node, shape or (1,)), ins[0].dtype)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        sizes: list[list[Origin]] = [[size] for size in sizes_of(shapes[0], 0)]
+        numbers = iter(range(self.n_data, len(shapes)))
+        indexes: dict[int, int] = {}
+        for item in node.params.items:
+            sizes[item.axis] += [Number(next(numbers), 0) for given in (item.begin, item.end, item.step) if given]
+            if item.idx:
+                indexes[item.axis % len(sizes)] = next(numbers)
+        return [self.family.origins(sizes, dict(sorted(indexes.items())), shapes)]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        numbers = [number for k, spec in enumerate(specs) if k for number in numbers_of(spec.shape, k)]
+        if not all(map(is_fixed, numbers)) or any(spec.value is None for spec in specs[1:]):
+            return None
+        values = [spec.value for spec in specs[1:] if spec.value is not None]
+        (out,) = self.infer(node, specs)
+        return moved_numbers(0, specs[0].shape, lambda x: self.compute(node, [x, *values], specs, [out])[0])
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -85,6 +114,7 @@ class _Change(_IndexOperator):
     """A copy of the data with the selected part changed; inputs data, value, those of the items."""
 
     n_data = 2
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         self._check_inputs(node, ins)

@@ -15,6 +15,7 @@ from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_float, check_ndim, common_dtype
 from megengine_lite._core.operators.facts import MATRIX, VECTOR, InFiles, InOriginal
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, Size
 
 Array = np.ndarray
 _C = DTypeCode
@@ -103,6 +104,12 @@ class MatrixMul(ProductOperator):
             raise fail(node, f"a {m}x{k} matrix cannot be multiplied by a {k_b}x{n} matrix")
         return [TensorSpec((m, n), dtype)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        p = node.params
+        if p.format != MatrixMulFormat.DEFAULT:
+            return None
+        return [[[Size(0, 1 if p.transposeA else 0)], [Size(1, 0 if p.transposeB else 1)]]]
+
     @staticmethod
     def _rows_columns(node: AnyNode, spec: TensorSpec, transposed: bool, what: str) -> tuple[int, int]:
         rows, columns = check_ndim(node, spec, 2, what)
@@ -175,6 +182,10 @@ class BatchedMatrixMul(ProductOperator):
         if batch != batch_b or k != k_b:
             raise fail(node, f"{batch} {m}x{k} matrices cannot be multiplied by {batch_b} {k_b}x{n} matrices")
         return [TensorSpec((batch, m, n), product_dtype(node, ins))]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        p = node.params
+        return [[[Size(0, 0)], [Size(0, 2 if p.transposeA else 1)], [Size(1, 1 if p.transposeB else 2)]]]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

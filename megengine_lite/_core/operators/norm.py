@@ -16,9 +16,9 @@ from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, VECTOR, InFiles, InOriginal
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, aligned_sizes
 
 Array = np.ndarray
-Shape = tuple[int, ...]
 
 # Axes that batch statistics are taken over.
 _BN_AXES = {
@@ -88,6 +88,9 @@ class BatchNorm(Operator):
             raise fail(node, f"cannot have {len(node.outputs)} outputs")
         return [*lead, *reserve, TensorSpec(data.shape, data.dtype)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [*[None] * (len(node.outputs) - 1), aligned_sizes(shapes, [0])]
+
     @staticmethod
     def _check_mode(node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         p = node.params
@@ -145,6 +148,9 @@ class _AxesNorm(Operator):
             check_same_shape(node, spec, shape[begin:end], f"the {what}")
         statistics = TensorSpec(shape[:begin] + shape[end:] or (1,), FLOAT32)
         return [TensorSpec(shape, dtype), statistics, statistics]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [aligned_sizes(shapes, [0]), None, None]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -231,6 +237,9 @@ class _ChannelNorm(Operator):
         statistics = TensorSpec((n, groups), FLOAT32)
         return [TensorSpec(shape, dtype), statistics, statistics]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [aligned_sizes(shapes, [0]), None, None]
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -290,6 +299,7 @@ class LRN(ProductOperator):
     in_original = InOriginal(type="LRNForward")
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

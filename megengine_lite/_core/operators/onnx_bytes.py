@@ -28,6 +28,7 @@ class OnnxBytes(Operator):
     name = "OnnxBytes"
     in_files = None
     element_types = "integers"
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -63,6 +64,7 @@ class OnnxQuantize(Operator):
     name = "OnnxQuantize"
     in_files = None
     element_types = "float32"
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 3)

@@ -47,6 +47,7 @@ class Triangle(Operator):
     in_files = None
     value_inputs = ()
     element_types = "floats, integers, bool"
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1, 2)

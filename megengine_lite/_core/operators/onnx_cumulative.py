@@ -19,6 +19,7 @@ class Cumulative(Operator):
     name = "Cumulative"
     in_files = None
     element_types = "floats, integers"
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -11,8 +11,24 @@ from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.ir.onnx_reduction import OnnxReduction
 from megengine_lite._core.ir.quantize import from_float32, to_float32
-from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
+from megengine_lite._core.operators.base import (
+    ElementwiseOperator,
+    Operator,
+    broadcast_shapes,
+    fail,
+    normalize_axis,
+    register,
+)
 from megengine_lite._core.operators.checks import check_count, common_dtype, to_integers
+from megengine_lite._core.operators.origins import (
+    IsFixed,
+    NumberOrigins,
+    Shape,
+    ShapeOrigins,
+    moved_numbers,
+    numbers_of,
+    sizes_of,
+)
 from megengine_lite.errors import LiteValueError
 
 _M = OnnxMode
@@ -73,7 +89,7 @@ def _kind(dtype: DType) -> str:
 
 
 @register
-class OnnxElemwise(Operator):
+class OnnxElemwise(ElementwiseOperator):
     """Functions with the rules of ONNX: division of integers, bits, rounding to even, and the like."""
 
     name = "OnnxElemwise"
@@ -95,6 +111,11 @@ class OnnxElemwise(Operator):
         else:
             out = BOOL if mode in _QUESTIONS else dtype
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), out)]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        if node.params.mode == _M.NARROW and _kind(specs[0].dtype) != "f":
+            return moved_numbers(0, specs[0].shape, lambda x: x)
+        return super().number_origins(node, specs, is_fixed)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -180,6 +201,11 @@ class OnnxReduce(Operator):
             raise fail(node, f"is not defined for {ins[0].dtype}")
         axes = self._axes(node, len(ins[0].shape), ins[-1].value)
         return [TensorSpec(tuple(1 if k in axes else d for k, d in enumerate(ins[0].shape)), ins[0].dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        if node.params.axes is None:
+            return [[[size, *numbers_of(shapes[1], 1)] for size in sizes_of(shapes[0], 0)]]
+        return [[() if size.axis in node.params.axes else (size,) for size in sizes_of(shapes[0], 0)]]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -61,6 +61,7 @@ class GatherElements(_IndexedElements):
     name = "GatherElements"
     reads_part = True
     elements_of = slice(1)
+    has_shape_of = slice(1, 2)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)
@@ -100,6 +101,7 @@ class _Scatter(Operator):
 
     in_files = None
     element_types = "floats, integers, bool, quantized"
+    has_shape_of = slice(1)
 
     def check_index(self, node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         """Raises if index and updates do not fit the data."""

@@ -14,6 +14,7 @@ from megengine_lite._core.ir.onnx_image_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_shape
+from megengine_lite._core.operators.origins import Number, Origin, Shape, ShapeOrigins, Size, numbers_of, sizes_of
 from megengine_lite._core.operators.resize import Taps, apply_taps
 
 _MOST_WEIGHTS = 1 << 26  # of one axis
@@ -43,6 +44,15 @@ class OnnxResize(ProductOperator):
         if 0 in ins[0].shape and 0 not in shape:
             raise fail(node, f"data of shape {ins[0].shape} have no elements")
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        given = [number for k, shape in enumerate(shapes) if k for number in numbers_of(shape, k)]
+        sizes: list[list[Origin]] = [[size] for size in sizes_of(shapes[0], 0)]
+        fits = node.params.by_sizes and node.params.policy != "stretch"
+        for k, axis in enumerate(node.params.axes):
+            own: list[Origin] = [Number(1, k)] if node.params.by_sizes else [Size(0, axis), Number(1, k)]
+            sizes[axis] = [*sizes_of(shapes[0], 0), *given] if fits else own
+        return [sizes]
 
     @staticmethod
     def _sizes(node: AnyNode, shape: tuple[int, ...], value: np.ndarray | None) -> tuple[list[int], list[float]]:

@@ -23,6 +23,7 @@ class ReverseSequence(Operator):
     name = "ReverseSequence"
     in_files = None
     element_types = "floats, integers, bool, quantized"
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

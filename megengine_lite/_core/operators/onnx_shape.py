@@ -11,6 +11,17 @@ from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, int32_value, to_integers
+from megengine_lite._core.operators.origins import (
+    IsFixed,
+    Number,
+    NumberOrigins,
+    Origin,
+    Shape,
+    ShapeOrigins,
+    Size,
+    numbers_of,
+    sizes_of,
+)
 
 
 def _with_axes(node: AnyNode, shape: tuple[int, ...], axes: Sequence[int], insert: bool) -> list[int]:
@@ -64,6 +75,43 @@ class TargetShape(Operator):
         value = self._value(node, ins[0], ins[1].value)
         return [TensorSpec(value.shape, INT32, value)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [[()]]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        how, value, data = node.params.how, specs[1].value, specs[0].shape
+        if how in ("drop", "insert") or value is None:
+            return None
+        numbers = [int(n) for n in value.reshape(-1)]
+        if how == "expand":
+            return self._expanded(data, numbers, is_fixed)
+        found: list[Origin | list[Origin]] = []
+        for k, n in enumerate(numbers):
+            if n == -1:
+                found.append([*sizes_of(data, 0), *numbers_of(value.shape, 1)])
+            elif n == 0 and not node.params.keeps_zeros:
+                found.append(Size(0, k) if is_fixed(Number(1, k)) else [Size(0, k), Number(1, k)])
+            else:
+                found.append(Number(1, k))
+        return found
+
+    @staticmethod
+    def _expanded(data: Shape, numbers: Sequence[int], is_fixed: IsFixed) -> NumberOrigins:
+        """Of the shape to which data and a shape broadcast: the one of two numbers if the other one is always 1."""
+        ndim = max(len(data), len(numbers))
+        found: list[Origin | list[Origin]] = []
+        for k in range(ndim):
+            place, axis = k - ndim + len(numbers), k - ndim + len(data)
+            number = [Number(1, place)] if place >= 0 else []
+            size = [Size(0, axis)] if axis >= 0 else []
+            if not number or (size and numbers[place] == 1 and is_fixed(number[0])):
+                found.append(size[0])
+            elif not size or (data[axis] == 1 and is_fixed(size[0])) or (numbers[place] > 1 and is_fixed(number[0])):
+                found.append(number[0])
+            else:
+                found.append([*size, *number])
+        return found
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -106,6 +154,10 @@ class OnnxPad(Operator):
                 raise fail(node, f"an empty axis of shape {shape} cannot be padded by its own elements")
         padded = [d + front + behind for d, (front, behind) in zip(shape, widths, strict=True)]
         return [TensorSpec(check_shape(node, padded), common_dtype(node, (ins[0], ins[2])))]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        n = len(shapes[0])
+        return [[[Size(0, k), Number(1, k), Number(1, n + k)] for k in range(n)]]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -155,6 +207,10 @@ class OnnxSlice(Operator):
         shape = [len(range(*s.indices(d))) for s, d in zip(slices, ins[0].shape, strict=True)]
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        numbers = [number for k, shape in enumerate(shapes) if k for number in numbers_of(shape, k)]
+        return [[[size, *numbers] for size in sizes_of(shapes[0], 0)]]
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -178,6 +234,9 @@ class Tile(Operator):
         if len(numbers) != len(shape) or min(numbers, default=0) < 0:
             raise fail(node, f"data of shape {shape} cannot be repeated {numbers} times")
         return [TensorSpec(check_shape(node, [d * n for d, n in zip(shape, numbers, strict=True)]), ins[0].dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [[[Size(0, k), Number(1, k)] for k in range(len(shapes[0]))]]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

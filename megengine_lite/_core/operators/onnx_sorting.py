@@ -22,6 +22,7 @@ from megengine_lite._core.operators.checks import (
     check_count,
     to_integer,
 )
+from megengine_lite._core.operators.origins import Number, Shape, ShapeOrigins, sizes_of
 
 
 @register
@@ -94,6 +95,11 @@ class SortedTopK(Operator):
             raise fail(node, f"there are no {k} elements along axis {axis} of shape {tuple(shape)}")
         shape[axis] = k
         return [TensorSpec(tuple(shape), ins[0].dtype), TensorSpec(tuple(shape), INT32)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        axis = node.params.axis % len(shapes[0])
+        sizes = [[Number(1, 0)] if size.axis == axis else [size] for size in sizes_of(shapes[0], 0)]
+        return [sizes, sizes]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -31,6 +31,7 @@ from megengine_lite._core.operators.checks import (
     to_integers,
     to_shape,
 )
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, window_sizes
 from megengine_lite._core.operators.window import places_inside
 
 
@@ -124,6 +125,9 @@ class OnnxPooling(ProductOperator):
         out = check_shape(node, (*shape[:2], *self._output(node, shape[2:])))
         found = [TensorSpec(out, ins[0].dtype)]
         return [*found, TensorSpec(out, INT64)] if p.positions else found
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [window_sizes(shapes, 0)] * (2 if node.params.positions else 1)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

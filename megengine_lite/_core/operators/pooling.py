@@ -21,6 +21,7 @@ from megengine_lite._core.operators.base import (
 from megengine_lite._core.operators.checks import check_count
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image_helpers import image_format, image_shape, output_size
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, window_sizes
 from megengine_lite._core.operators.registry import REGISTRY
 from megengine_lite._core.operators.window import Window, places_inside
 from megengine_lite.errors import InternalError
@@ -110,6 +111,11 @@ class _Pooling(ProductOperator):
         if any(p >= k for p, k in zip(window.pad, window.size, strict=True)):
             raise fail(node, f"pad {window.pad} must be smaller than the window {window.size}")
         return [TensorSpec(layout_shape(image_format(node), n, c, *out), ins[0].dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        if len(shapes) > 1 or node.params.format != ConvolutionFormat.NCHW:
+            return None
+        return [window_sizes(shapes, 0)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -15,6 +15,7 @@ from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float6
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, to_shape
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, sizes_of
 
 Axes = tuple[int, ...]
 LOWEST = np.finfo(np.float32).min
@@ -95,6 +96,12 @@ class Reduce(Operator):
             kept = self._drop_leading(kept, to_shape(node, ins[1].value))
         return [TensorSpec(kept, self._output_dtype(node, ins[0].dtype))]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        if len(shapes) > 1:
+            return None
+        axes = self._axes(node, shapes[0], None)
+        return [[() if size.axis in axes else (size,) for size in sizes_of(shapes[0], 0)]]
+
     def axes(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Axes:
         """What is reduced, of a node whose inputs have passed ``infer``."""
         return self._axes(node, ins[0].shape, None if len(ins) == 1 else to_shape(node, ins[1].value))
@@ -171,6 +178,10 @@ class _ArgReduce(Operator):
         if shape[axis] == 0:
             raise fail(node, f"axis {axis} of the input is empty, its shape is {shape}")
         return [TensorSpec((*shape[:axis], 1, *shape[axis + 1 :]), INT32)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        axis = node.params.axis % len(shapes[0])
+        return [[() if size.axis == axis else (size,) for size in sizes_of(shapes[0], 0)]]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

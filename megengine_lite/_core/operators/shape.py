@@ -32,6 +32,19 @@ from megengine_lite._core.operators.checks import (
     to_shape,
 )
 from megengine_lite._core.operators.facts import IMAGE, ONE, InFiles, InOriginal, Use
+from megengine_lite._core.operators.origins import (
+    IsFixed,
+    Number,
+    NumberOrigins,
+    Origin,
+    Shape,
+    ShapeOrigins,
+    Size,
+    aligned_sizes,
+    moved_numbers,
+    numbers_of,
+    sizes_of,
+)
 from megengine_lite._core.system.memory import MAX_NDIM
 
 # Stored in `axis` of OptionalAxisV1 where there is no axis.
@@ -54,6 +67,15 @@ class GetVarShape(Operator):
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         value = self._value(node, ins)
         return [TensorSpec(value.shape, INT32, value)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [[()]]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        sizes = aligned_sizes([s.shape for s in specs], range(len(specs)))
+        if node.params.axis != NO_AXIS:
+            sizes = [sizes[node.params.axis]]
+        return [next(iter(origins)) if len(origins) == 1 else list(origins) for origins in sizes]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -112,6 +134,18 @@ class Reshape(Operator):
             raise fail(node, f"{size} elements of shape {ins[0].shape} do not fit shape {shape}")
         return [TensorSpec(shape, ins[0].dtype)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        found: list[list[Origin]] = [[Number(1, k)] for k in range(shapes[1][0])]
+        axis = node.params.axis
+        if axis != NO_AXIS:
+            axis = normalize_axis(node, axis, len(found))
+            numbers = [Number(1, k) for k in range(len(found)) if k != axis]
+            found[axis] = [*sizes_of(shapes[0], 0), *numbers]
+        return [found]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        return moved_numbers(0, specs[0].shape, lambda x: x)
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -139,6 +173,13 @@ class Broadcast(Operator):
         if not broadcasts_to(ins[0].shape, target):
             raise fail(node, f"shape {ins[0].shape} does not broadcast to {target}")
         return [TensorSpec(target, ins[0].dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [[[Number(1, k)] for k in range(shapes[1][0])]]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        target = to_shape(node, specs[1].value)
+        return moved_numbers(0, specs[0].shape, lambda x: np.broadcast_to(x, target))
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -175,6 +216,9 @@ class Dimshuffle(Operator):
             if d != 1 and i not in used:
                 raise fail(node, f"pattern {tuple(pattern)} drops dimension {i} of shape {shape}, which is not 1")
         return [TensorSpec(check_shape(node, [1 if p == -1 else shape[p] for p in pattern]), ins[0].dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [[[] if p == -1 else [Size(0, p)] for p in node.params.pattern]]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -215,6 +259,18 @@ class AxisAddRemove(Operator):
                 raise fail(node, f"method {step.method} is not known")
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
 
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        sizes: list[list[Origin]] = [[size] for size in sizes_of(shapes[0], 0)]
+        for step in node.params.desc:
+            if step.method == AxisMethod.ADD_1:
+                sizes.insert(normalize_axis(node, step.axis, len(sizes) + 1), [])
+            elif len(sizes) > 1:
+                del sizes[step.axis]
+        return [sizes]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        return moved_numbers(0, specs[0].shape, lambda x: x)
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -252,6 +308,17 @@ class Concat(Operator):
                 raise fail(node, f"inputs of shapes {shapes} cannot be joined along axis {axis}")
             shape[axis] += other[axis]
         return [TensorSpec(check_shape(node, shape), dtype)]
+
+    def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
+        return [aligned_sizes(shapes, range(len(shapes)))]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        parts, begin = [], 0
+        for spec in specs:
+            parts.append(np.arange(begin, begin + spec.size).reshape(spec.shape))
+            begin += spec.size
+        numbers = [number for k, spec in enumerate(specs) for number in numbers_of(spec.shape, k)]
+        return [numbers[place] for place in np.concatenate(parts, node.params.axis).reshape(-1)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -303,6 +370,7 @@ class Padding(Operator):
     in_original = InOriginal(type="PaddingForward")
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
@@ -352,6 +420,7 @@ class PassThrough(Operator):
 
     in_original = InOriginal(has_workspace=False, keeps_gaps=True)
     sample_inputs = (IMAGE,)
+    has_shape_of = slice(1)
 
     def is_identity(self, node: Node) -> bool:
         return True
@@ -360,6 +429,9 @@ class PassThrough(Operator):
         if not ins:
             raise fail(node, "has no inputs")
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        return moved_numbers(0, specs[0].shape, lambda x: x)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

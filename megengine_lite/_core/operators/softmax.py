@@ -24,6 +24,7 @@ class Softmax(Operator):
     in_original = InOriginal(type="SoftmaxForward")
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
+    has_shape_of = slice(1)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

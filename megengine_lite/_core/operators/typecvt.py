@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from megengine_lite._core.ir import params
-from megengine_lite._core.ir.dtype import DType, DTypeCode
+from megengine_lite._core.ir.dtype import INT32, INT64, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec, Var
 from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_float32, wrap_int
-from megengine_lite._core.operators.base import Operator, first_input_is_non_negative, register
+from megengine_lite._core.operators.base import ElementwiseOperator, first_input_is_non_negative, register
 from megengine_lite._core.operators.checks import check_computable, check_count
 from megengine_lite._core.operators.facts import InFiles, InOriginal
+from megengine_lite._core.operators.origins import IsFixed, NumberOrigins, moved_numbers
 
 
 @register
-class TypeCvt(Operator):
+class TypeCvt(ElementwiseOperator):
     """The same values in another type.
 
     Floats become integers by truncation towards zero, integers wrap, anything but 0 is True. Real values go to
@@ -45,6 +46,11 @@ class TypeCvt(Operator):
         for end in (ins[0].dtype, dtype):
             check_computable(node, end)
         return [TensorSpec(ins[0].shape, dtype)]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+        numbers = moved_numbers(0, specs[0].shape, lambda x: x)
+        keeps = specs[0].dtype in (INT32, INT64) and node.params.dtype in (INT32, INT64)
+        return numbers if keeps else [[number] for number in numbers]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -15,6 +15,8 @@ belongs to the weights.
 ``blocked``          convolutions and what lies between them work on blocks of 4 or 8 channels
 ``for_original``     graphs of other formats in operators that files of MegEngine's can hold; ``counterparts`` has what
                      stands for operators that these lack
+``known_part``       the part of such a graph whose shapes are known, with all graphs and rounds in their places
+``size_origins``     from which sizes of the inputs its shapes and known numbers follow
 ===================  ================================================================================================
 
 Start with :func:`transform`, which runs them.

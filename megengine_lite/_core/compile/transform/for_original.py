@@ -1,32 +1,30 @@
 """Rewrites the graph of another format with what files of MegEngine's can say.
 
 What is computed from the sizes of the inputs becomes constants, since ONNX computes it in 64 bits, which the files do
-not have. If the file has any of these it checks the sizes when it runs; else it takes inputs of all sizes.
+not have; sizes alone are computed in the file. It checks the sizes from which such constants follow when it runs, and
+takes inputs of all others.
 ``counterparts`` has what stands for operators that files lack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from megengine_lite._core.compile.expand import all_nodes, expanded
-from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.compile.passes.simplify import passes_through
-from megengine_lite._core.compile.transform.counterparts import find, is_for_any_size
+from megengine_lite._core.compile.transform.counterparts import find, is_for_any_size, reads_sizes
 from megengine_lite._core.compile.transform.counterparts.integer_ranges import IntegerRanges, fits_int32
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten
+from megengine_lite._core.compile.transform.known_part import MISSING, KnownPart, known_part
+from megengine_lite._core.compile.transform.size_origins import NOTHING, InputSize, InputSizes, KnownNumber
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.declared_shape import check_shapes
 from megengine_lite._core.ir.dtype import BOOL, FLOAT32, INT32, UINT8, UINT16, DType, DTypeCode
-from megengine_lite._core.ir.expansion import Subgraphs
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
-    ConstantPool,
-    DynamicNode,
     DynamicSpec,
     ModelGraph,
     Node,
@@ -37,6 +35,7 @@ from megengine_lite._core.ir.onnx_params import OnnxAttributes
 from megengine_lite._core.ir.params import ReduceMode
 from megengine_lite._core.ir.quantize import to_float32
 from megengine_lite._core.operators.base import operator_of
+from megengine_lite._core.operators.shape import NO_AXIS
 from megengine_lite.errors import UnsupportedOperatorError, brief, listed
 
 _CARRIERS = {UINT16: INT32, DType(DTypeCode.BFLOAT16): FLOAT32}
@@ -45,9 +44,9 @@ _MOST_CARRIED = 4096
 """Elements of a constant that is stored in another type; larger ones are converted when the file is run."""
 _MOST_DIMENSIONS = 6
 """Of inputs and outputs in the original; between them there may be 7."""
+_EMPTY = "the original has no constants without elements"
 _MOST_EXACT = 2**24
 """float32 has all whole numbers up to here."""
-_ON_DATA = "the shape of its results depends on data"
 
 
 def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, ...]]) -> ModelGraph:
@@ -65,11 +64,10 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
     """
     check_shapes(source.declared, {v.name: shapes.get(v.name, v.shape) for v in source.inputs})
     known: dict[AnyVar, TensorSpec] = {v: TensorSpec(shapes.get(v.name, v.shape), v.dtype) for v in source.inputs}
-    stage, problems, fixed = _known_part(source, known)
-    writer = _FileWriter(source, stage, known, fixed)
-    graph, more = writer.graph()
+    part = known_part(source, known)
+    graph, more = _FileWriter(source, part, known).graph()
     listing = _Listing(source)
-    for node, reason in [*problems, *more]:
+    for node, reason in [*part.problems, *more]:
         listing.add(node, reason)
     for thing, variables, names in (
         ("input", graph.inputs, [v.name for v in graph.inputs]),
@@ -101,121 +99,6 @@ class _Listing:
         self.lines.setdefault((node.name, ""), f"{op} {brief(node.name)} ({reason})")
 
 
-# ---- what is known before the model runs ----------------------------------------------------------------------------
-
-
-def _known_part(
-    source: ModelGraph, known: Mapping[AnyVar, TensorSpec]
-) -> tuple[Stage, list[tuple[AnyNode, str]], set[AnyVar]]:
-    """The graph with all shapes known, and what follows from them constant; what depends on data; and the variables
-    of the stage that have the same numbers for inputs of all sizes.
-
-    Nodes that read what depends on data are left out. They are told only if files would not have them otherwise.
-    """
-    graph = source
-    problems: list[tuple[AnyNode, str]] = []
-    while True:
-        end, culprits = 0, []
-        try:
-            stage = infer_stage(graph, 0, known, ConstantPool())
-        except NeedsExpansion as need:
-            graph = expanded(graph, 0, need.specs)
-            continue
-        except (NeedsRounds, NeedsValue):
-            pass
-        else:
-            end = stage.next_node
-            made = {
-                stage.original.get(v, v) for n in stage.graph.nodes if isinstance(n, DynamicNode) for v in n.outputs
-            }
-            culprits = [node for node in graph.nodes[:end] if not made.isdisjoint(node.outputs)]
-            if end == len(graph.nodes) and not culprits:
-                return stage, problems, _fixed(graph, stage)
-            if end < len(graph.nodes) and isinstance(graph.nodes[end].params, Subgraphs):
-                specs = _specs_of(stage, graph, end, known)
-                if specs is not None:
-                    graph = expanded(graph, end, specs)
-                    continue
-        for node in culprits or [graph.nodes[end]]:
-            problems.append((node, _reason_of(node)))
-            graph, others = _without(graph, node)
-            problems += others
-
-
-def _fixed(graph: ModelGraph, stage: Stage) -> set[AnyVar]:
-    """The variables of a stage that are constants of the model, or are computed from such alone."""
-    alone: set[AnyVar] = set()
-
-    def is_fixed(var: AnyVar) -> bool:
-        return var.const is not None or var in alone
-
-    for node in graph.nodes:
-        if not isinstance(node.params, Subgraphs) and node.inputs and all(map(is_fixed, node.inputs)):
-            alone.update(node.outputs)
-    return {copy for copy, original in stage.original.items() if is_fixed(original)}
-
-
-def _specs_of(
-    stage: Stage, graph: ModelGraph, end: int, known: Mapping[AnyVar, TensorSpec]
-) -> Sequence[TensorSpec] | None:
-    """What is known of the inputs of a node that stands for a graph, if that is enough to put the graph there."""
-    before = ModelGraph(graph.nodes[:end], graph.inputs, list(graph.nodes[end].inputs), [])
-    part = infer_stage(before, 0, known, ConstantPool())
-    made = {original: copy for copy, original in part.original.items()}
-    specs: dict[AnyVar, TensorSpec] = {**known}
-    for var in graph.nodes[end].inputs:
-        copy = made.get(var)
-        if copy is not None and isinstance(copy.spec, TensorSpec):
-            specs[var] = (
-                copy.spec if copy.const is None else TensorSpec(copy.spec.shape, copy.spec.dtype, copy.const.array)
-            )
-        elif var.const is None and var not in specs:
-            return None
-    try:
-        infer_stage(graph, end, specs, ConstantPool())
-    except NeedsExpansion as need:
-        return need.specs
-    except (NeedsRounds, NeedsValue):
-        return None
-    return None
-
-
-def _reason_of(node: AnyNode) -> str:
-    if not isinstance(node.params, Subgraphs):
-        return _MISSING if _is_missing(node) else _ON_DATA
-    return "whether and how often its graph is computed depends on data"
-
-
-def _without(graph: ModelGraph, node: AnyNode) -> tuple[ModelGraph, list[tuple[AnyNode, str]]]:
-    """The graph without a node and all that read what it makes; of these, those that files have not either."""
-    gone, kept, problems = set(node.outputs), [], []
-    for other in graph.nodes:
-        if other is node:
-            problems += [(n, _MISSING) for n in _inside(other) if _is_missing(n)]
-        elif gone.isdisjoint(other.inputs):
-            kept.append(other)
-        else:
-            gone.update(other.outputs)
-            problems += [(n, _MISSING) for n in (other, *_inside(other)) if _is_missing(n)]
-    pairs = [(v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True) if v not in gone]
-    return ModelGraph(kept, graph.inputs, [v for v, _ in pairs], [n for _, n in pairs]), problems
-
-
-_MISSING = "there is no such operator"
-_EMPTY = "the original has no constants without elements"
-
-
-def _inside(node: AnyNode) -> Iterator[AnyNode]:
-    if isinstance(node.params, Subgraphs):
-        for inner in node.params.known_graphs():
-            yield from all_nodes(inner)
-
-
-def _is_missing(node: AnyNode) -> bool:
-    """Whether files lack a node whatever its shapes are."""
-    return operator_of(node.op).in_files is None and find(node.op) is None and not operator_of(node.op).of_shapes
-
-
 def _carriers_of(node: AnyNode) -> Mapping[DType, DType]:
     """In which types a node is computed in the place of some. What moves bfloat16 or converts takes it as it is."""
     types = {dtype_of(v) for v in (*node.inputs, *node.outputs)}
@@ -243,20 +126,25 @@ def _needs_elements(node: AnyNode) -> bool:
 class _FileWriter:
     """Writes the nodes of a stage, one after the other."""
 
-    def __init__(self, source: ModelGraph, stage: Stage, known: Mapping[AnyVar, TensorSpec], fixed: set[AnyVar]):
-        self.source, self.stage, self.fixed = source, stage, fixed
+    def __init__(self, source: ModelGraph, part: KnownPart, known: Mapping[AnyVar, TensorSpec]):
+        self.source, self.stage = source, part.stage
+        self.origins, self.originals = part.origins(known), part.stage.original
         self.pieces = Pieces()
         self.ranges, self.ranges_of_any_size = IntegerRanges(any_size=False), IntegerRanges(any_size=True)
         self.made: dict[AnyVar, AnyVar] = {}
         self.missing: dict[AnyNode, tuple[AnyNode, str]] = {}  # by what stands in its place
-        # Whether something in the file follows from the sizes of inputs: branches and rounds may.
-        self.takes_sizes = any(isinstance(node.params, Subgraphs) for node in source.nodes)
-        self.takes_sizes |= any(declared.trusted for declared in source.declared)
+        # The sizes of inputs from which something in the file follows.
+        self.taken: set[InputSize] = set()
+        for var, axis in part.decided:
+            self.taken |= self.origins.of(var) if axis is None else self.origins.sizes(var)[axis]
+        trusted = {declared.name: declared.trusted for declared in source.declared}
+        self.taken |= {InputSize(var, axis) for var in source.inputs for axis in trusted.get(var.name, ())}
+        self.computed: dict[tuple[AnyVar, int], Var] = {}
         self.inputs: list[Var] = []
         self.given: dict[AnyVar, AnyVar] = {}
-        copies = {original: copy for copy, original in stage.original.items()}
+        self.copies = {original: copy for copy, original in self.originals.items()}
         for var in source.inputs:
-            copy = copies.get(var, var)
+            copy = self.copies.get(var, var)
             spec = known[var]
             given = Var(var.id, var.name, TensorSpec(spec.shape, UINT8 if spec.dtype == BOOL else spec.dtype))
             self.inputs.append(given)
@@ -268,21 +156,20 @@ class _FileWriter:
         """The graph that is written, and the nodes that cannot be, of those that an output needs."""
         for node in self.stage.graph.nodes:
             self._add(node)
-        copies = {original: copy for copy, original in self.stage.original.items()}
         outputs: list[AnyVar] = []
         names = []
         for var, name in zip(self.source.outputs, self.source.output_names, strict=True):
-            copy = copies.get(var, var)
+            copy = self.copies.get(var, var)
             if copy not in self.made and copy.const is None:
                 continue  # it depends on data, which is told already
             self.pieces.name = name
             names.append(name)
             try:
                 outputs.append(self._output(copy))
-                self.takes_sizes |= self._follows_from_sizes(copy)
+                self.taken |= self._behind_numbers(copy)
             except NotWritten as reason:
                 outputs += self._stand_in(AnyNode("", None, [], [copy], name), str(reason))
-        if self.takes_sizes:
+        if self.taken:
             outputs = self._with_checks(outputs)
         graph = ModelGraph(self.pieces.nodes, self.inputs, outputs, names)
         graph.remove_dead()
@@ -295,13 +182,17 @@ class _FileWriter:
         others, pieces.nodes = pieces.nodes, []
         checked: dict[AnyVar, AnyVar] = {}
         checks: list[AnyVar] = []
-        for var in self.inputs:
+        for original, var in self.given.items():
+            axes = sorted(place.axis for place in self.taken if place.input is original)
+            if not axes:
+                continue
             pieces.name = var.name
-            shape = pieces.make("GetVarShape", params.OptionalAxisV1(), [var])
-            expected = pieces.constant(np.array(var.shape, np.int32))
-            if max(var.shape) > _MOST_EXACT:  # float32 does not tell all such numbers apart, but their differences
-                shape, expected = pieces.subtract(shape, expected), pieces.constant(np.zeros(len(var.shape), np.int32))
-            sizes = [pieces.constant(expected.constant.array, FLOAT32), pieces.converted(shape, FLOAT32)]
+            sizes_now = self._sizes_now(var, axes)
+            expected = pieces.constant(np.array([shape_of(var)[axis] for axis in axes], np.int32))
+            if max(shape_of(var)) > _MOST_EXACT:  # float32 does not tell all such numbers apart, but their differences
+                sizes_now = pieces.subtract(sizes_now, expected)
+                expected = pieces.constant(np.zeros(len(axes), np.int32))
+            sizes = [pieces.constant(expected.constant.array, FLOAT32), pieces.converted(sizes_now, FLOAT32)]
             checks.append(pieces.make("AssertEqual", params.AssertEqual(maxerr=0.0), sizes))
             checked[var] = pieces.make("VirtualDep", None, [var, checks[-1]])
         for node in others:
@@ -311,6 +202,13 @@ class _FileWriter:
         if found and checks:  # of an input, only the sizes may be used: nobody reads it in the file
             found[0] = pieces.make("VirtualDep", None, [found[0], *checks])
         return found
+
+    def _sizes_now(self, var: AnyVar, axes: Sequence[int]) -> Var:
+        """The sizes of some axes of a variable, as the file computes them."""
+        pieces = self.pieces
+        if len(axes) == len(shape_of(var)):
+            return pieces.make("GetVarShape", params.OptionalAxisV1(), [var])
+        return pieces.joined([pieces.make("GetVarShape", params.OptionalAxisV1(axis=a), [var]) for a in axes], 0)
 
     def _output(self, var: AnyVar) -> AnyVar:
         found = self._standing(var)
@@ -334,7 +232,8 @@ class _FileWriter:
     def _check_range(self, var: AnyVar) -> None:
         if not fits_int32(self.ranges.of(var)):
             raise NotWritten(f"its numbers, elements of {dtype_of(var)}, may need more than 32 bits")
-        self.takes_sizes |= not fits_int32(self.ranges_of_any_size.of(var))
+        if not fits_int32(self.ranges_of_any_size.of(var)):
+            self.taken |= self._all_sizes()
 
     def _add(self, node: AnyNode) -> None:
         self.ranges.add(node)
@@ -344,16 +243,20 @@ class _FileWriter:
         pieces.types = [dtype_of(v) for v in node.inputs]
         pieces.ranges = [self.ranges.of(v) for v in node.inputs]
         pieces.ranges_of_any_size = [self.ranges_of_any_size.of(v) for v in node.inputs]
-        pieces.takes_sizes = not is_for_any_size(node.op) or any(map(self._follows_from_sizes, node.inputs))
-        begin = len(pieces.nodes)
+        pieces.takes_sizes, pieces.takes_ranges = not is_for_any_size(node.op), False
+        pieces.takes_axes.clear()
+        begin, taken = len(pieces.nodes), NOTHING
         try:
+            node = self._with_computed_sizes(node)
+            taken = NOTHING.union(*map(self._behind_numbers, node.inputs))
             inputs = [v for v in map(self._standing, node.inputs) if isinstance(v, Var)]
             results = [v for v in node.outputs if isinstance(v, Var)]  # all: what depends on data is not there
             # The original drops broadcasts to the same shape while it loads them, and then misses them.
-            is_dropped = len(node.inputs) == 1 or pieces.takes_sizes or operator_of(node.op).repeats_elements
+            is_dropped = len(node.inputs) == 1 or taken or operator_of(node.op).repeats_elements
             if is_dropped and isinstance(node, Node) and passes_through(node):
                 self.made[node.outputs[0]] = inputs[0]
-                self.takes_sizes |= len(node.inputs) > 1  # at other sizes it may not
+                if len(node.inputs) > 1:  # at other sizes it may not
+                    self.taken |= taken.union(*map(self._behind_shape, (*node.inputs[:1], *node.outputs)))
                 return
             self._check_types(node)
             carriers = _carriers_of(node)
@@ -377,7 +280,7 @@ class _FileWriter:
         except NotWritten as reason:
             del pieces.nodes[begin:]
             made = self._stand_in(node, str(reason))
-        self.takes_sizes |= pieces.takes_sizes
+        self.taken |= self._taken_by(node, taken)
         self.made.update(zip(node.outputs, made, strict=True))
 
     def _carried(self, var: Var, dtype: DType) -> Var:
@@ -387,9 +290,86 @@ class _FileWriter:
         numbers = to_float32(var.const.array, var.dtype) if dtype == FLOAT32 else var.const.array
         return self.pieces.constant(numbers, dtype)
 
-    def _follows_from_sizes(self, var: AnyVar) -> bool:
-        """Whether a variable is a constant in the file only, whose numbers the sizes of inputs decide."""
-        return var.const is not None and var not in self.fixed
+    # ---- sizes ------------------------------------------------------------------------------------------------------
+
+    def _all_sizes(self) -> InputSizes:
+        return frozenset(InputSize(var, axis) for var in self.source.inputs for axis in range(len(var.shape)))
+
+    def _behind_numbers(self, var: AnyVar) -> InputSizes:
+        """The sizes of inputs that decide the numbers of a variable which is a constant in the file only."""
+        return NOTHING if var.const is None else self.origins.numbers(self.originals.get(var, var))
+
+    def _behind_shape(self, var: AnyVar) -> InputSizes:
+        original = self.originals.get(var, var)
+        return NOTHING.union(*self.origins.sizes(original)) if original in self.copies else NOTHING
+
+    def _taken_by(self, node: AnyNode, taken: InputSizes) -> InputSizes:
+        """The sizes of inputs from which something follows that has been written for a node."""
+        pieces = self.pieces
+        if pieces.takes_ranges:
+            return self._all_sizes()
+        if pieces.takes_sizes:
+            return taken.union(*map(self._behind_shape, (*node.inputs, *node.outputs)))
+        original = self.originals.get(node.inputs[0], node.inputs[0]) if node.inputs else None
+        if original not in self.copies:
+            return taken
+        sizes = self.origins.sizes(original)
+        return taken.union(*(sizes[axis] for axis in pieces.takes_axes))
+
+    def _with_computed_sizes(self, node: AnyNode) -> AnyNode:
+        """The node, which reads computed variables in place of numbers that are sizes of others, where it can.
+
+        Of the shape that data get one number may be left open, which then need not be known.
+        """
+        if not reads_sizes(node.op) or not any(map(self._behind_numbers, node.inputs)):
+            return node
+        inputs, parameters = list(node.inputs), node.params
+        for k, var in enumerate(node.inputs):
+            if not self._behind_numbers(var):
+                continue
+            numbers = self.origins.each(self.originals[var])
+            computed = [n for n in numbers if n.places and self._size_in_file(n) is None]
+            free = None
+            if node.op == "Reshape" and k == 1 and parameters.axis == NO_AXIS and len(computed) == 1:
+                free = next(place for place, n in enumerate(numbers) if n is computed[0])
+            elif computed:
+                continue
+            inputs[k] = self._numbers_in_file(var, numbers, free)
+            if free is not None:
+                parameters = params.OptionalAxisV1(axis=free)
+        return type(node)(node.op, parameters, inputs, node.outputs, node.name, node.output_dtype, node.payload)
+
+    def _size_in_file(self, number: KnownNumber) -> AnyVar | None:
+        """The variable of the file whose size a number is."""
+        if number.copied is None:
+            return None
+        var = self.copies.get(number.copied[0])
+        found = None if var is None else self.made.get(var)
+        return None if found is None or found.const is not None else found
+
+    def _numbers_in_file(self, var: AnyVar, numbers: Sequence[KnownNumber], free: int | None) -> Var:
+        """A vector of numbers and of sizes that the file computes. The one that is left open is 1."""
+        pieces = self.pieces
+        parts: list[Var] = []
+        constants: list[int] = []
+        for place, (number, known) in enumerate(zip(var.constant.array.reshape(-1), numbers, strict=True)):
+            source = self._size_in_file(known)
+            if source is None or place == free:
+                constants.append(1 if place == free else int(number))
+                continue
+            if constants:
+                parts.append(pieces.constant(np.array(constants, np.int32)))
+                constants = []
+            assert known.copied is not None
+            axis = known.copied[1]
+            if (source, axis) not in self.computed:
+                self.computed[source, axis] = self._sizes_now(source, [axis])
+            parts.append(self.computed[source, axis])
+        if constants:
+            parts.append(pieces.constant(np.array(constants, np.int32)))
+        found = pieces.joined(parts, 0)
+        found.spec = TensorSpec(found.shape, found.dtype, var.constant.array.astype(np.int32))
+        return found
 
     def _check_types(self, node: AnyNode) -> None:
         for var in node.outputs:
@@ -405,7 +385,7 @@ class _FileWriter:
             raise NotWritten("it is an operator in Python, whose attributes files cannot hold")
         in_files = operator_of(node.op).in_files
         if in_files is None:
-            raise NotWritten(_MISSING)
+            raise NotWritten(MISSING)
         if not in_files.released:
             raise NotWritten("no release of the original knows it")
         found = self.pieces.results(node.op, node.params, node.inputs, len(node.outputs), node.output_dtype)

@@ -34,3 +34,4 @@ from megengine_lite._core.compile.transform.counterparts import regions as regio
 from megengine_lite._core.compile.transform.counterparts import shapes as shapes
 from megengine_lite._core.compile.transform.counterparts.table import find as find
 from megengine_lite._core.compile.transform.counterparts.table import is_for_any_size as is_for_any_size
+from megengine_lite._core.compile.transform.counterparts.table import reads_sizes as reads_sizes

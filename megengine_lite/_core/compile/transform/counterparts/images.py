@@ -45,7 +45,7 @@ def _pooling(w: Pieces, node: Node) -> Var | Sequence[Var]:
         if _lie_inside(p) and (p.count_pads or not any(map(any, _windows(p, axes)))):
             return w.converted(w.divide(total, w.number(math.prod(p.window), total)), dtype)
         counts = np.maximum(math.prod(np.ix_(*(axis[-1] for axis in axes))), 1).astype(np.float32)
-        w.takes_sizes = True
+        w.takes_axes.update(range(2, 2 + len(axes)))
         return w.converted(w.divide(total, w.constant(counts[None, None])), dtype)
     return w.converted(_maxima(w, p, carried, axes), dtype)
 
@@ -132,7 +132,8 @@ def _maxima_with_places(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[A
 def _grown(w: Pieces, p: Parameters, x: Var, axes: Sequence[tuple[Any, ...]], value: float) -> Var:
     """The data with padding around them, in which all windows lie."""
     widths = _windows(p, axes)
-    w.takes_sizes |= not _lie_inside(p)
+    if not _lie_inside(p):
+        w.takes_axes.update(range(2, 2 + len(axes)))
     for k, (_, behind) in enumerate(widths):
         if behind < 0:
             x = w.part(x, k + 2, 0, x.shape[k + 2] + behind)
@@ -165,7 +166,7 @@ def _by_taps(w: Pieces, x: Var, axes: Sequence[tuple[Any, ...]], combine: Callab
     return x
 
 
-@written("OnnxResize")
+@written("OnnxResize", any_size=True)
 def _resize(w: Pieces, node: AnyNode) -> Var:
     """For each axis the elements that a result is made of, times their weights."""
     p, x = node.params, node.inputs[0]
@@ -180,10 +181,12 @@ def _resize(w: Pieces, node: AnyNode) -> Var:
         if weights.shape[1] > _MOST_TAPS:
             raise NotWritten(f"results are made of more than {_MOST_TAPS} elements")
         found = _weighted(w, found, axis, places.astype(np.int32), None if p.mode == "nearest" else weights)
+        w.takes_axes.add(axis)
         outside |= beyond.reshape([-1 if k == axis else 1 for k in range(len(shape_of(x)))])
     assert isinstance(found, Var)
     if p.coordinates == "tf_crop_and_resize" and outside.any():
         real = w.converted(found, FLOAT32)
+        w.takes_sizes = True
         one, mask = w.number(1, real), w.constant(outside.astype(np.float32))
         found = w.choice(mask, w.expanded(w.number(p.extrapolation, one), shape_of(out)), real)
     if dtype.storage.kind in "iu" and p.mode != "nearest":

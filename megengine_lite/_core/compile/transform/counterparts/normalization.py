@@ -16,6 +16,13 @@ def _as_images(w: Pieces, node: AnyNode) -> list[Var]:
     shape = shape_of(node.inputs[0])
     if len(shape) == 4:
         return w.results(node.op, node.params, node.inputs, len(node.outputs), node.output_dtype)
+    if len(shape) == 3:
+        wide = [w.with_last_axis(v) if len(shape_of(v)) == 3 else v for v in node.inputs]
+        found = w.results(node.op, node.params, wide, len(node.outputs), node.output_dtype)
+        return [
+            w.without_last_axis(v) if len(v.shape) > len(shape_of(old)) else v
+            for v, old in zip(found, node.outputs, strict=True)
+        ]
     w.takes_sizes = True
     images = (*shape[:2], math.prod(shape[2:]), 1)
     inputs: list[AnyVar] = [w.reshaped(node.inputs[0], images)]

@@ -11,7 +11,14 @@ from megengine_lite._core.compile.transform.counterparts.integer_ranges import R
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BOOL, INT32, DType, from_numpy
 from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constant, TensorSpec, Var
-from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, IndexDescMaskItem, ReduceMode
+from megengine_lite._core.ir.params import (
+    AxisDesc,
+    AxisMethod,
+    ElemwiseMode,
+    ElemwiseMultiTypeMode,
+    IndexDescMaskItem,
+    ReduceMode,
+)
 from megengine_lite._core.ir.quantize import stored_constant
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.checks import broadcasts_to
@@ -41,6 +48,10 @@ class Pieces:
         The same for all sizes that these may have.
     takes_sizes
         Whether what is written for the node follows from the sizes of its variables, so that it is wrong for others.
+    takes_axes
+        The axes of its first input from whose sizes it follows, if it does not from others.
+    takes_ranges
+        Whether it is right because integers lie in these ranges, which other sizes of any input may change.
     whole
         The stored integers of variables of quantized types, as float32, where they are there.
     """
@@ -52,6 +63,8 @@ class Pieces:
         self.ranges: list[Range] = []
         self.ranges_of_any_size: list[Range] = []
         self.takes_sizes = False
+        self.takes_axes: set[int] = set()
+        self.takes_ranges = False
         self.whole: dict[AnyVar, Var] = {}
         self._numbers: dict[tuple[Any, ...], Var] = {}
         self._with_gaps: set[AnyVar] = set()
@@ -60,7 +73,7 @@ class Pieces:
     def holds(self, rule: Callable[[Sequence[Range]], bool]) -> bool:
         """Whether a rule holds for the integers of the inputs. For other sizes it may not, which is kept in mind."""
         found = rule(self.ranges)
-        self.takes_sizes |= found and not rule(self.ranges_of_any_size)
+        self.takes_ranges |= found and not rule(self.ranges_of_any_size)
         return found
 
     # ---- nodes ------------------------------------------------------------------------------------------------------
@@ -77,6 +90,7 @@ class Pieces:
                     once = self.make(op, parameters, [source if v is x else v for v in variables], dtype)
                     is_whole = once.shape == shape_of(x)
                     return [once if is_whole else self.make("Broadcast", params.Empty(), [once, shape])]
+                self.takes_sizes |= x in self._repeated and _may_be_row_of(row, x)
             variables = self._without_gaps(*variables)
         outputs: list[AnyVar] = [AnyVar(0, "") for _ in range(count)]
         node = AnyNode(op, parameters, variables, outputs, self.name, dtype)
@@ -102,7 +116,7 @@ class Pieces:
         Where one of them is a row that is repeated for all of the other, it reads the other as if that had no gaps. It
         repeats results of functions in place of what they read, so what is repeated must be read before that.
         """
-        rows = _is_row_of(y, x), _is_row_of(x, y)
+        rows = _may_be_row_of(y, x), _may_be_row_of(x, y)
         return [
             self._copied(v) if is_wrong and v in self._with_gaps else v
             for v, is_wrong in zip((x, y), rows, strict=True)
@@ -211,6 +225,16 @@ class Pieces:
             return x
         return self.make("Reshape", params.OptionalAxisV1(), [x, self.constant(np.array(shape, np.int32))])
 
+    def with_last_axis(self, x: AnyVar) -> Var:
+        """With an axis of length 1 behind the others."""
+        added = AxisDesc(AxisMethod.ADD_1, len(shape_of(x)))
+        return self.make("AxisAddRemove", params.AxisAddRemove(desc=(added,)), [x])
+
+    def without_last_axis(self, x: Var) -> Var:
+        """Without the last axis, whose length is 1."""
+        removed = AxisDesc(AxisMethod.REMOVE, len(x.shape) - 1)
+        return self.make("AxisAddRemove", params.AxisAddRemove(desc=(removed,)), [x])
+
     def transposed(self, x: AnyVar, order: Sequence[int]) -> Var:
         if isinstance(x, Var) and list(order) == list(range(len(x.shape))):
             return x
@@ -241,14 +265,14 @@ class Pieces:
         if (begin, step) == (0, 1) and end >= NO_LIMIT:
             return x
         length = x.shape[axis]
-        # Backwards, and from in front of all elements on, there is the first one.
-        self.takes_sizes |= step < 0 and begin < -1
-        first, last = self.limits(max(begin, -length) if step < 0 else begin, end, step, length)
+        if step < 0 and begin < -1:  # backwards, and from in front of all elements on, there is the first one
+            self.takes_axes.add(axis)
+        first, last = self.limits(max(begin, -length) if step < 0 else begin, end, step, length, axis)
         items = (IndexDescMaskItem(axis, True, last is not None, True, False),)
         numbers = [self.constant(np.int32(n)) for n in (first, last, step) if n is not None]
         return self.make("Subtensor", params.IndexDescMaskDump(items=items), [x, *numbers])
 
-    def limits(self, begin: int | None, end: int | None, step: int, length: int) -> tuple[int, int | None]:
+    def limits(self, begin: int | None, end: int | None, step: int, length: int, axis: int) -> tuple[int, int | None]:
         """The limits of a slice as the original asks for them, inside of the data; no end if there is none.
 
         They stay as they are where they lie there, so that they mean the same for data of other lengths.
@@ -260,7 +284,7 @@ class Pieces:
         most = length if step > 0 else length - 1
         if all(n is None or -length <= n <= most for n in (begin, end)):
             return begin, end
-        self.takes_sizes = True
+        self.takes_axes.add(axis)
         first, last, _ = slice(begin, end, step).indices(length)
         return first, last if last >= 0 else None  # a step back to the first element has no end
 
@@ -289,6 +313,13 @@ def _is_row_of(row: AnyVar, x: AnyVar) -> bool:
     """Whether a variable is repeated along the first axis of another one, and has several elements along the last."""
     shape, ndim = shape_of(row), len(shape_of(x))
     return shape[-1] > 1 and len(shape) <= ndim and (len(shape) < ndim or shape[0] == 1)
+
+
+def _may_be_row_of(row: AnyVar, x: AnyVar) -> bool:
+    """Whether that is so for some sizes that the variables may have when the file runs."""
+    if row.const is not None:
+        return _is_row_of(row, x)
+    return len(shape_of(row)) <= len(shape_of(x))
 
 
 def known_spec(var: AnyVar) -> TensorSpec:

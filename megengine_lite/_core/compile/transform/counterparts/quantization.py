@@ -94,7 +94,8 @@ def _product(w: Pieces, node: AnyNode) -> Var:
     left, right = (_differences(w, v, t) for v, t in zip(node.inputs, types, strict=True))
     axes = (0 if node.params.transposeA else 1, 1 if node.params.transposeB else 0)
     count = shape_of(left)[axes[0]]
-    w.takes_sizes |= all(v.const is None for v in node.inputs)  # a matrix of the model has only one size
+    if all(v.const is None for v in node.inputs):  # a matrix of the model has only one size
+        w.takes_axes.add(axes[0])
     total: Var | None = None
     for begin in range(0, count, _EXACT_PRODUCTS):
         end = min(begin + _EXACT_PRODUCTS, count)

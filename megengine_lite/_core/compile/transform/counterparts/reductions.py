@@ -47,7 +47,7 @@ def _reduce(w: Pieces, node: AnyNode) -> Var:
     if mode == ReduceMode.MEAN and carrier == INT32:
         total = w.reduced(ReduceMode.SUM, carried, axes)
         count = math.prod(shape[a] for a in axes)
-        w.takes_sizes = True
+        w.takes_axes.update(axes)
         return w.converted(truncated_quotient(w, total, w.number(count, total)), dtype)
     found = w.reduced(mode, carried, axes)
     if mode in (ReduceMode.MAX, ReduceMode.MIN) and carrier == FLOAT32 and not p.is_finite:
@@ -84,7 +84,8 @@ def _cumulative(w: Pieces, node: AnyNode) -> Var:
     if not p.product:
         parameters = params.Cumsum(axis=axis, exclusive=p.exclusive, reverse=p.reverse)
         return w.converted(w.make("Cumsum", parameters, [carried]), dtype)
-    w.takes_sizes = True
+    w.takes_axes.add(axis)
+    w.takes_sizes |= p.exclusive
     if not 0 < shape[axis] <= _MOST_STEPS:
         raise NotWritten(f"products of {shape[axis]} elements are not written, only of 1 to {_MOST_STEPS}")
     return w.converted(_products(w, carried, axis, p.exclusive, p.reverse), dtype)

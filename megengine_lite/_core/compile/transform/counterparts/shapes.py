@@ -14,6 +14,8 @@ from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
 from megengine_lite._core.ir.params import IndexDescMaskItem, PaddingMode
 from megengine_lite._core.operators.base import normalize_axis
 
+_MOST_JOINED = 16
+"""Repetitions that are written one by one, which are right for data of all sizes."""
 _PADDING = {"constant": PaddingMode.CONSTANT, "edge": PaddingMode.REPLICATE, "reflect": PaddingMode.REFLECT}
 
 
@@ -38,14 +40,17 @@ def _concat(w: Pieces, node: AnyNode) -> Var:
 @written("Tile", any_size=True)
 def _tile(w: Pieces, node: AnyNode) -> Var:
     x, shape = node.inputs[0], shape_of(node.inputs[0])
+    assert isinstance(x, Var)
     for axis, count in enumerate(integers_of(node.inputs[1], "how often it repeats")):
         if count != 1:
+            if 1 < count <= _MOST_JOINED:
+                x, shape = w.joined([x] * count, axis), (*shape[:axis], shape[axis] * count, *shape[axis + 1 :])
+                continue
             front, rest = int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))
             wide = w.expanded(w.reshaped(x, (front, 1, rest)), (front, count, rest))
             shape = (*shape[:axis], shape[axis] * count, *shape[axis + 1 :])
             x = w.reshaped(wide, shape)
             w.takes_sizes = True
-    assert isinstance(x, Var)
     return x
 
 
@@ -58,9 +63,9 @@ def _pad(w: Pieces, node: AnyNode) -> Var:
     plain = mode in _PADDING and dtype_of(x) == FLOAT32 and min(numbers, default=0) >= 0
     if plain and value is not None and 0 not in shape_of(x):
         return padded(w, x, widths, _PADDING[mode], float(value.reshape(-1)[0]))
-    w.takes_sizes = True
     if mode != "constant":
         return _by_positions(w, x, widths, mode)
+    w.takes_sizes = True
     assert isinstance(x, Var)
     for axis, (front, behind) in enumerate(widths):
         x = _with_blocks(w, x, axis, front, behind, node.inputs[2])
@@ -89,6 +94,7 @@ def _by_positions(w: Pieces, x: AnyVar, widths: Sequence[tuple[int, int]], mode:
         else:
             places = np.pad(places, grown, "reflect") if mode == "reflect" else np.pad(places, grown, "wrap")
         if (front, behind) != (0, 0):
+            w.takes_axes.add(axis)
             x = w.taken(x, axis, w.constant(places.astype(np.int32)))
     assert isinstance(x, Var)
     return x
@@ -135,7 +141,7 @@ def _center(w: Pieces, node: AnyNode) -> Var:
     return x
 
 
-@written("Subtensor", any_size=True)
+@written("Subtensor", any_size=True, reads_sizes=True)
 def _subtensor(w: Pieces, node: AnyNode) -> Var:
     """With limits that lie inside of the data, as the original asks for; those of ONNX may be anywhere."""
     shape = shape_of(node.inputs[0])
@@ -150,7 +156,7 @@ def _subtensor(w: Pieces, node: AnyNode) -> Var:
             inputs += [v for v in given if v is not None]
             continue
         step = known[2] or 1
-        begin, end = w.limits(known[0], known[1], step, shape[item.axis])
+        begin, end = w.limits(known[0], known[1], step, shape[item.axis], item.axis)
         items.append(IndexDescMaskItem(item.axis, True, end is not None, True, False))
         inputs += [w.constant(np.int32(n)) for n in (begin, end, step) if n is not None]
     return w.make(node.op, node.params.replace(items=tuple(items)), inputs, node.output_dtype)

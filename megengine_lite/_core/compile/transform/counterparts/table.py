@@ -18,9 +18,10 @@ C = TypeVar("C", bound=Counterpart)
 
 _COUNTERPARTS: dict[str, Counterpart] = {}
 _OF_ANY_SIZE: set[str] = set()
+_READING_SIZES: set[str] = set()
 
 
-def written(*names: str, any_size: bool = False) -> Callable[[C], C]:
+def written(*names: str, any_size: bool = False, reads_sizes: bool = False) -> Callable[[C], C]:
     """Decorator of the function that writes nodes of these operators.
 
     It gets the node, whose variables have known shapes, and gives the variables of its results.
@@ -31,7 +32,10 @@ def written(*names: str, any_size: bool = False) -> Callable[[C], C]:
         The operators.
     any_size
         What it writes is right for all sizes that the variables may have when the file runs. Where that is not so it
-        sets :attr:`.Pieces.takes_sizes`. Of other functions everything is taken to follow from the sizes.
+        sets :attr:`.Pieces.takes_sizes` or adds to :attr:`.Pieces.takes_axes`. Of other functions everything is taken
+        to follow from the sizes.
+    reads_sizes
+        It takes variables in place of numbers that are sizes of other variables; else they are constants.
     """
 
     def enter(function: C) -> C:
@@ -39,6 +43,7 @@ def written(*names: str, any_size: bool = False) -> Callable[[C], C]:
             assert name not in _COUNTERPARTS, f"two functions for {name}"
             _COUNTERPARTS[name] = function
         _OF_ANY_SIZE.update(names if any_size else ())
+        _READING_SIZES.update(names if reads_sizes else ())
         return function
 
     return enter
@@ -52,3 +57,8 @@ def find(op: str) -> Counterpart | None:
 def is_for_any_size(op: str) -> bool:
     """Whether a node of an operator is written so that its variables may have other sizes, unless it is said."""
     return op not in _COUNTERPARTS or op in _OF_ANY_SIZE
+
+
+def reads_sizes(op: str) -> bool:
+    """Whether numbers that are sizes may be computed in the file for a node of an operator."""
+    return op not in _COUNTERPARTS or op in _READING_SIZES
