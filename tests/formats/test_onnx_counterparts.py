@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.onnx_models import load, make, run
+from support.onnx_models import bytes_of_text, load, make, run
 
 from megengine_lite import LiteConfig
 from megengine_lite._api.conversion import converted
@@ -162,3 +162,60 @@ def test_what_would_take_too_many_steps_is_refused_with_the_reason(name):
     model, reason = REFUSED[name]
     with pytest.raises(UnsupportedOperatorError, match=reason):
         file_of(model)
+
+
+COMPUTED = {
+    "sum": "j = Add(k, one)",
+    "difference": "j = Sub(k, one)",
+    "negative": "j = Neg(k)",
+    "moved": "i = Add(k, one) h = Unsqueeze(i, zero) j = Squeeze(h, zero)",
+    "joined": "i = Sub(k, one) j = Concat<axis = 0>(i, k)",
+    "chosen": "b = Less(k, one) i = Add(k, one) j = Where(b, k, i)",
+}
+READERS = {
+    "Gather": "y = Gather<axis = 1>(x, j)",
+    "GatherElements": "g = Unsqueeze(j, zero) y = GatherElements<axis = 1>(x, g)",
+    "GatherND": "v = Transpose(x) g = Unsqueeze(j, last) y = GatherND(v, g)",
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("computed", COMPUTED)
+def test_indexes_that_are_computed_of_int64(computed, reader):
+    """They may need more than 32 bits, but are out of range then, which the low bits are as well."""
+    text = (
+        "(float[n, 9] x, int64[m] k) => (float[a, b] y) <int64 one = {1}, int64[1] zero = {0}, int64[1] last = {-1}> "
+        f"{{ {COMPUTED[computed]} {READERS[reader]} }}"
+    )
+    content = bytes_of_text(text)
+    made = b"".join(map(bytes, converted(content, LiteConfig(), verify=False, shapes={"x": (1, 9), "k": (3,)}).chunks))
+    ours, theirs = load(made), load(content)
+    x = real(1, 9)
+    for indexes in ([-2, 1, 2], [0, -5, 7]):
+        given = {"x": x, "k": np.array(indexes, np.int32)}
+        np.testing.assert_array_equal(run(ours, **given)[0], run(theirs, **given)[0])
+    if reader != "Gather":
+        return
+    for far in (2**31 - 1, -(2**31), 2**30):
+        with pytest.raises(LiteError, match="out of range"):
+            run(ours, x=x, k=np.array([far, 0, 0], np.int32))
+
+
+NOT_INDEXES = {
+    "a product": "j = Mul(k, two) y = Gather<axis = 1>(x, j)",
+    "an output": "j = Add(k, one) y = Gather<axis = 1>(x, j) z = Identity(j)",
+    "a comparison": "j = Add(k, one) y = Gather<axis = 1>(x, j) b = Less(j, two) z = Cast<to = 1>(b)",
+    "an order": "i = Add(k, one) j, p = TopK(i, two) y = Gather<axis = 1>(x, j)",
+}
+
+
+@pytest.mark.parametrize("name", NOT_INDEXES)
+def test_low_bits_are_not_written_where_others_matter(name):
+    outputs = "float[a, b] y" + (", float[m] z" if "z =" in NOT_INDEXES[name] and "output" not in name else "")
+    outputs += ", int64[m] z" if name == "an output" else ""
+    text = (
+        f"(float[n, 9] x, int64[m] k) => ({outputs}) <int64 one = {{1}}, int64[1] two = {{2}}> "
+        f"{{ {NOT_INDEXES[name]} }}"
+    )
+    with pytest.raises(UnsupportedOperatorError, match="may need more than 32 bits"):
+        converted(bytes_of_text(text), LiteConfig(), verify=False, shapes={"x": (1, 9), "k": (3,)})

@@ -195,6 +195,10 @@ class Operator:
         """
         return False
 
+    def index_inputs(self, node: AnyNode) -> tuple[int, ...]:
+        """Positions of the inputs that are nothing but indexes of the first one; it refuses those out of range."""
+        return ()
+
     def divisor(self, node: AnyNode) -> AnyVar | None:
         """The input by which it divides: of integers by 0 there is no result that all programs agree on."""
         return None

@@ -59,6 +59,10 @@ class _IndexOperator(Operator):
             check_index_dtype(node, ins[place], "an index")
         return selection
 
+    def index_inputs(self, node: AnyNode) -> tuple[int, ...]:
+        slices = slice_inputs(node, self.n_data)
+        return tuple(k for k in range(self.n_data, len(node.inputs)) if k not in slices)
+
     def _check_inputs(self, node: AnyNode, ins: Sequence[TensorSpec]) -> None:
         if len(ins) < self.n_data:
             raise fail(node, f"needs {self.n_data} inputs before those of its items, has {len(ins)}")

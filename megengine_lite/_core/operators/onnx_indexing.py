@@ -34,7 +34,14 @@ def _grid(node: AnyNode, index: np.ndarray, data: tuple[int, ...], axis: int) ->
     )
 
 
-class _IndexedElements(Operator):
+class _Indexed(Operator):
+    """Base of operators whose second input is an index."""
+
+    def index_inputs(self, node: AnyNode) -> tuple[int, ...]:
+        return (1,)
+
+
+class _IndexedElements(_Indexed):
     """Base of operators whose index has as many dimensions as the data."""
 
     in_files = None
@@ -96,7 +103,7 @@ def _scatter(node: AnyNode, data: np.ndarray, places: tuple[Any, ...], updates: 
     return out
 
 
-class _Scatter(Operator):
+class _Scatter(_Indexed):
     """Base of operators that give a copy of the data with updates at an index; inputs data, index, updates."""
 
     in_files = None
@@ -135,7 +142,7 @@ class ScatterElements(_Scatter, _IndexedElements):
 
 
 @register
-class GatherND(Operator):
+class GatherND(_Indexed):
     """Slices of the data at tuples of indexes, which stand along the last axis; inputs data, index."""
 
     name = "GatherND"

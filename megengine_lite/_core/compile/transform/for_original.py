@@ -14,7 +14,12 @@ import numpy as np
 
 from megengine_lite._core.compile.passes.simplify import passes_through
 from megengine_lite._core.compile.transform.counterparts import find, is_for_any_size, reads_sizes
-from megengine_lite._core.compile.transform.counterparts.integer_ranges import IntegerRanges, fits_int32
+from megengine_lite._core.compile.transform.counterparts.integer_ranges import (
+    IntegerRanges,
+    fits_int32,
+    is_index_in_32_bits,
+    used_as_indexes,
+)
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten
 from megengine_lite._core.compile.transform.known_part import MISSING, KnownPart, known_part
@@ -45,6 +50,8 @@ _MOST_CARRIED = 4096
 _MOST_DIMENSIONS = 6
 """Of inputs and outputs in the original; between them there may be 7."""
 _EMPTY = "the original has no constants without elements"
+_LONGEST = 2**31 - 1
+"""The length of an axis that an index of int32 can reach."""
 _MOST_EXACT = 2**24
 """float32 has all whole numbers up to here."""
 
@@ -99,6 +106,10 @@ class _Listing:
         self.lines.setdefault((node.name, ""), f"{op} {brief(node.name)} ({reason})")
 
 
+def _too_wide(var: AnyVar) -> str:
+    return f"its numbers, elements of {dtype_of(var)}, may need more than 32 bits"
+
+
 def _carriers_of(node: AnyNode) -> Mapping[DType, DType]:
     """In which types a node is computed in the place of some. What moves bfloat16 or converts takes it as it is."""
     types = {dtype_of(v) for v in (*node.inputs, *node.outputs)}
@@ -131,6 +142,7 @@ class _FileWriter:
         self.origins, self.originals = part.origins(known), part.stage.original
         self.pieces = Pieces()
         self.ranges, self.ranges_of_any_size = IntegerRanges(any_size=False), IntegerRanges(any_size=True)
+        self.indexes = used_as_indexes(self.stage.graph.nodes, self.stage.graph.outputs)
         self.made: dict[AnyVar, AnyVar] = {}
         self.missing: dict[AnyNode, tuple[AnyNode, str]] = {}  # by what stands in its place
         # The sizes of inputs from which something in the file follows.
@@ -230,8 +242,10 @@ class _FileWriter:
         return var
 
     def _check_range(self, var: AnyVar) -> None:
+        if var in self.indexes:
+            return  # where it is used, its low bits have to be enough
         if not fits_int32(self.ranges.of(var)):
-            raise NotWritten(f"its numbers, elements of {dtype_of(var)}, may need more than 32 bits")
+            raise NotWritten(_too_wide(var))
         if not fits_int32(self.ranges_of_any_size.of(var)):
             self.taken |= self._all_sizes()
 
@@ -259,6 +273,7 @@ class _FileWriter:
                     self.taken |= taken.union(*map(self._behind_shape, (*node.inputs[:1], *node.outputs)))
                 return
             self._check_types(node)
+            self._check_indexes(node)
             carriers = _carriers_of(node)
             inputs = [self._carried(v, carriers[v.dtype]) if v.dtype in carriers else v for v in inputs]
             results = [
@@ -378,6 +393,18 @@ class _FileWriter:
                 raise NotWritten("there are no elements of float64")
             if dtype.is_wide and var.const is None:
                 self._check_range(var)
+
+    def _check_indexes(self, node: AnyNode) -> None:
+        """Of integers that may need more than 32 bits the low ones are written; no others may become indexes so."""
+        for k in operator_of(node.op).index_inputs(node):
+            numbers = self.ranges.of(node.inputs[k])
+            if fits_int32(numbers):
+                continue
+            length = max(shape_of(node.inputs[0]))
+            if not is_index_in_32_bits(numbers, length):
+                raise NotWritten(_too_wide(node.inputs[k]))
+            if not is_index_in_32_bits(self.ranges_of_any_size.of(node.inputs[k]), _LONGEST):
+                self.taken |= self._behind_shape(node.inputs[0])
 
     def _as_it_is(self, node: AnyNode) -> list[Var]:
         """The node itself, which files have."""

@@ -30,6 +30,32 @@ def fits_int32(numbers: Range) -> bool:
     return INT32_RANGE[0] <= numbers[0] and numbers[1] <= INT32_RANGE[1]
 
 
+def is_index_in_32_bits(numbers: Range, length: int) -> bool:
+    """Whether the low 32 bits of these numbers are an index of an axis of this length only if the numbers are one."""
+    return numbers[1] < 2**32 - length and numbers[0] >= length - 2**32
+
+
+_MODULAR = frozenset((_M.ADD, _M.SUB, _M.MUL, _M.NEGATE))
+
+
+def used_as_indexes(nodes: Sequence[AnyNode], outputs: Sequence[AnyVar]) -> set[AnyVar]:
+    """The variables of a graph that are nothing but indexes, or are made such by arithmetic in which the low bits of
+    the results follow from the low bits alone."""
+    found = {v for node in nodes for v in node.outputs}
+    found.difference_update(outputs)
+    for node in reversed(nodes):
+        operator = operator_of(node.op)
+        indexes, keeps = set(operator.index_inputs(node)), found.issuperset(node.outputs)
+        if keeps and isinstance(node.params, params.Elemwise) and node.params.mode in _MODULAR:
+            indexes.update(range(len(node.inputs)))
+        elif keeps and operator.moves_elements:
+            indexes.add(0)
+        elif keeps and operator.elements_of is not None and not operator.gives_positions:  # those compare elements
+            indexes.update(range(len(node.inputs))[operator.elements_of])
+        found.difference_update(v for k, v in enumerate(node.inputs) if k not in indexes)
+    return found
+
+
 class IntegerRanges:
     """The smallest and the largest number that each variable of integers may have.
 
