@@ -149,3 +149,64 @@ def test_names_of_dimensions_are_escaped_and_cut():
     with pytest.raises(LiteError) as error:
         run(network, x=np.zeros((2, 2), np.float32))
     assert "\x1b" not in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def sparse(name):
+    values = onnx.numpy_helper.from_array(np.float32([1, 2]), name)
+    return helper.make_sparse_tensor(values, onnx.numpy_helper.from_array(np.array([1, 3]), "places"), [4])
+
+
+def with_other_faults(kind):
+    """A model with nodes of no known operator, and something else that cannot be read."""
+    nodes = [node("Add", "x s", "first")]
+    nodes += [helper.make_node("Foo", ["y"], ["a"], "foo"), helper.make_node("Bar", ["a"], ["z"], "bar")]
+    functions, opsets, opset = [], [], 17
+    initializers = {} if kind == "sparse" else {"s": np.float32([1, 2, 3, 4])}
+    if kind == "function":
+        body = [helper.make_node("Baz", ["p"], ["q"], "baz")]
+        functions = [helper.make_function("own", "Call", ["p"], ["q"], body, [helper.make_opsetid("", 99)])]
+        opsets = [helper.make_opsetid("own", 1)]
+        nodes.append(helper.make_node("Call", ["x"], ["w"], "call", domain="own"))
+        nodes.append(helper.make_node("Sum", ["w", "z"], ["v"]))
+    outputs = [("v" if kind == "function" else "z", F, None)]
+    opset = {"new": 99, "old": 3}.get(kind, opset)
+    model = make(nodes, [("x", F, [4])], outputs, initializers, opset, functions, opsets)
+    if kind == "sparse":
+        model.graph.sparse_initializer.append(sparse("s"))
+    return model
+
+
+OTHER_FAULTS = {
+    "sparse": r"Add 'first' \(the initializer 's' is sparse; store a dense one\)",
+    "new": "operators of version 99 of the standard are not read, only 6 to .*; a newer megengine_lite may read it",
+    "old": "operators of version 3 of the standard are not read, only 6 to .*; convert the model",
+    "function": r"version 99 .* Baz 'baz' \(there is no such operator here\)",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FAULTS)
+def test_what_is_missing_is_listed_next_to_other_faults(kind):
+    with pytest.raises(UnsupportedOperatorError, match=OTHER_FAULTS[kind]) as caught:
+        load(with_other_faults(kind))
+    for name in ("foo", "bar"):
+        assert f"'{name}' (there is no such operator here)" in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["graph", "branch", "output", "unread"])
+def test_sparse_initializers_are_told_by_what_reads_them(where):
+    nodes, output = [node("Neg", "s" if where == "graph" else "x", "reader")], "y"
+    if where == "branch":
+        made = [helper.make_tensor_value_info("p", F, None)]
+        inner = helper.make_graph([helper.make_node("Relu", ["s"], ["p"], "inner")], "inner", [], made)
+        inner.sparse_initializer.append(sparse("s"))
+        other = helper.make_graph([helper.make_node("Relu", ["x"], ["p"])], "other", [], made)
+        nodes = [node("If", "c", "if", then_branch=inner, else_branch=other)]
+    model = make(nodes, [("x", F, [4]), ("c", TensorProto.BOOL, [])], [("s" if where == "output" else output, F, None)])
+    if where != "branch":
+        model.graph.sparse_initializer.append(sparse("s"))
+    if where == "unread":
+        np.testing.assert_array_equal(run(load(model), x=np.float32([1, 2, 3, 4]))[0], [-1, -2, -3, -4])
+        return
+    reader = {"graph": "Neg 'reader'", "branch": "Relu 'inner'", "output": "output 's'"}[where]
+    with pytest.raises(UnsupportedOperatorError, match=f"{reader} .the initializer 's' is sparse"):
+        load(model)

@@ -40,7 +40,7 @@ from megengine_lite._core.formats.onnx.operators.table import (
     NotConverted,
 )
 from megengine_lite._core.formats.onnx.operators.user_operators import convert_user_operator
-from megengine_lite._core.formats.onnx.ordering import in_order, label_of
+from megengine_lite._core.formats.onnx.ordering import in_order, label_of, sparse_names
 from megengine_lite._core.formats.onnx.own_operators import DOMAIN as OWN_DOMAIN
 from megengine_lite._core.formats.onnx.own_operators import convert_own_operator
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
@@ -113,6 +113,7 @@ class GraphConverter(ControlFlow):
         self._call_counts: dict[int, int] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
+        self._versions_not_read: dict[int, str] = {}
         self._lacks_inputs = False  # whether inputs of the model are among them
         self._unknown: list[str] = []  # names of operators among them that are not known at all
         self.not_converted: set[int] = set()
@@ -131,7 +132,7 @@ class GraphConverter(ControlFlow):
     @property
     def only_waits(self) -> bool:
         """Whether some nodes are missing, and all of these can be converted once the shapes of inputs are known."""
-        return 0 < len(self._missing) == self._n_waiting
+        return 0 < len(self._missing) == self._n_waiting and not self._versions_not_read
 
     def anew(self) -> GraphConverter:
         """A converter for another graph of the same model."""
@@ -141,10 +142,13 @@ class GraphConverter(ControlFlow):
 
     def refuse(self) -> None:
         """Raises if nodes could not be converted, or if values are not what the model says of them."""
+        problems = list(self._versions_not_read.values())
         if self._missing:
             what = "these inputs and nodes" if self._lacks_inputs else "these nodes"
             hint = f"; register_operator({brief(self._unknown[0])}) defines one in Python" if self._unknown else ""
-            raise UnsupportedOperatorError(f"{self._what}: {what} cannot be run: {listed(self._missing)}{hint}")
+            problems.append(f"{what} cannot be run: {listed(self._missing)}{hint}")
+        if problems:
+            raise UnsupportedOperatorError(f"{self._what}: {'; '.join(problems)}")
         self._said.check()
 
     def miss_input(self, name: str, error: UnsupportedOperatorError) -> None:
@@ -158,30 +162,28 @@ class GraphConverter(ControlFlow):
     def versions_of(self, sets: Sequence[OperatorSetIdProto]) -> dict[str, int]:
         """The version of each domain's operators.
 
-        Raises
-        ------
-        UnsupportedOperatorError
-            Operators of the standard are of a version that is not read.
+        One of the standard that is not read is told in the end. Until then the next one stands for it, so that all that
+        is missing is found.
         """
         # Exporters leave out the domain of ONNX Runtime, which has one version and is known there without.
         versions = {MICROSOFT: 1} | {_domain(s.domain): 0 if s.version is None else s.version for s in sets}
         version = versions.get(STANDARD)
         if version is not None and not OLDEST <= version <= NEWEST:
             newer = "a newer megengine_lite may read it, or " if version > NEWEST else ""
-            raise UnsupportedOperatorError(
-                f"{self._what}: operators of version {version} of the standard are not read, only {OLDEST} to "
-                f"{NEWEST}; {newer}convert the model with onnx.version_converter"
+            self._versions_not_read[version] = (
+                f"operators of version {version} of the standard are not read, only {OLDEST} to {NEWEST}; "
+                f"{newer}convert the model with onnx.version_converter"
             )
+            versions[STANDARD] = min(max(version, OLDEST), NEWEST)
         return versions
 
     # ---- graphs and nodes -------------------------------------------------------------------------------------------
 
     def add_initializers(self, graph: GraphProto, scope: Scope) -> None:
         """Makes the stored tensors of a graph readable in its scope."""
-        if graph.sparse_initializer:
-            raise UnsupportedOperatorError(f"{self._what}: sparse initializers are not read; store dense ones")
+        scope.sparse.update(sparse_names(graph))
         for tensor in graph.initializer:
-            if tensor.name in scope.initializers:
+            if tensor.name in scope.initializers or tensor.name in scope.sparse:
                 raise self.fault(f"two initializers have the name {brief(tensor.name)}")
             scope.initializers[tensor.name] = tensor
 
@@ -211,6 +213,10 @@ class GraphConverter(ControlFlow):
                     self._missing.append(f"{reader or f'output {brief(name)}'} ({self._reason(error)})")
                     return None
                 return value
+            if name in place.sparse:
+                listed_as = reader or f"output {brief(name)}"
+                self._missing.append(f"{listed_as} (the initializer {brief(name)} is sparse; store a dense one)")
+                return None
             place = place.outer
         raise self.fault(f"the value {brief(name)} is read, and no node before it makes it")
 
@@ -274,7 +280,7 @@ class GraphConverter(ControlFlow):
         self._count_parts(len(node.input) + len(node.output) + len(node.attribute))
         results = self._results(node, scope)
         for name, value in zip(node.output, results, strict=False):
-            if name in scope.initializers:
+            if name in scope.initializers or name in scope.sparse:
                 raise self.fault(f"{brief(name)} is an initializer and the result of a node")
             if name in scope.values:
                 raise self.fault(f"two nodes make the value {brief(name)}")

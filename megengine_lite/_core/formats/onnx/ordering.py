@@ -72,8 +72,14 @@ def read_by(node: NodeProto) -> Iterator[str]:
             own = {name for inner in graph.node for name in inner.output}
             own.update(info.name for info in graph.input)
             own.update(tensor.name for tensor in graph.initializer)
+            own.update(sparse_names(graph))
             wanted = [name for inner in graph.node for name in read_by(inner)]
             yield from (name for name in (*wanted, *(info.name for info in graph.output)) if name not in own)
+
+
+def sparse_names(graph: GraphProto) -> Iterator[str]:
+    """The names of a graph's sparse initializers, which their values have."""
+    yield from (tensor.values.name for tensor in graph.sparse_initializer if tensor.values is not None)
 
 
 def names_read(graph: GraphProto) -> set[str]:

@@ -34,6 +34,8 @@ class Scope:
         Inputs of a function that its caller leaves out.
     declared
         What the graph says of its values.
+    sparse
+        Names of initializers that are sparse, which are not read.
     """
 
     versions: Mapping[str, int]
@@ -44,6 +46,7 @@ class Scope:
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     omitted: set[str] = field(default_factory=set)
     declared: dict[str, ValueInfoProto] = field(default_factory=dict)
+    sparse: set[str] = field(default_factory=set)
 
     def omits(self, name: str) -> bool:
         """Whether the name, which has no value, is an input that a caller leaves out."""
