@@ -97,6 +97,11 @@ class _Worker:
         self.count = len(inputs)
         self.defaults = {i.name: i.array(i.default) for i in inputs if i.default is not None}
 
+    def scalar_outputs(self) -> list[str]:
+        """The outputs of the last run that have no dimensions in the model."""
+        session = self.network._loaded("Model").session
+        return [name for name in session.output_names if name in session.scalars]
+
 
 _INSIDE = (
     "a run of this model is under way on this thread, so an operator or a signal handler inside of it can neither run "
@@ -227,6 +232,7 @@ class Model(Measured):
         self._metadata = loaded.properties
         self._outputs = tuple(self._declared(first, name) for name in first.get_all_output_name())
         self._scalar_outputs = [o.name for o in self._outputs if o.name in self._scalars]
+        self._has_open_ranks = loaded.as_in_file is not None  # those of its graph follow from the shapes of the inputs
         networks = [first]
         for _ in range(options.workers - 1):
             network = LiteNetwork()
@@ -305,7 +311,7 @@ class Model(Measured):
             raise LiteError("the model is closed: load it again")
         begin = perf_counter()
         arrays = worker.answer(feeds if len(feeds) == worker.count else {**worker.defaults, **feeds})
-        for name in self._scalar_outputs:
+        for name in worker.scalar_outputs() if self._has_open_ranks else self._scalar_outputs:
             if arrays[name].shape == (1,):  # else the file says so of what is none
                 arrays[name] = arrays[name].reshape(())
         self._last = perf_counter() - begin, [(a.shape, a.dtype) for a in arrays.values()]

@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
+import megengine_lite
 from megengine_lite.errors import ShapeError
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -110,3 +111,43 @@ def test_sizes_that_nothing_depends_on_may_be_others():
     for declared, shape in (([3], (5,)), ([2, 3], (4, 1)), ([1], (3,))):
         network = load(make([node("Neg", "x")], [("x", F, declared)], [("y", F, None)]))
         assert run(network, x=zeros(*shape))[0].shape == shape
+
+
+def squeezed(where):
+    """A model whose output has as many dimensions as the input has sizes above 1, which only a run can tell."""
+    squeeze = helper.make_node("Squeeze", ["x"], ["s"])
+    nodes, functions = [squeeze, helper.make_node("Relu", ["s"], ["y"])], []
+    if where == "function":
+        inner = [helper.make_node("Squeeze", ["p"], ["q"])]
+        functions = [helper.make_function("own", "Cut", ["p"], ["q"], inner, [helper.make_opsetid("", 12)])]
+        nodes[0] = helper.make_node("Cut", ["x"], ["s"], domain="own")
+    if where == "branch":
+        made = helper.make_empty_tensor_value_info("b")
+        then, other = (
+            helper.make_graph([squeeze, helper.make_node(op, ["s"], ["b"])], op, [], [made]) for op in ("Relu", "Neg")
+        )
+        nodes = [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    outputs = [("y", F, None), ("z", F, ["n", "m"])]
+    nodes.append(helper.make_node("Abs", ["x"], ["z"]))
+    inputs = [("x", F, ["n", "m"]), *([("c", TensorProto.BOOL, [])] if where == "branch" else [])]
+    opsets = [helper.make_opsetid("own", 1)] if functions else []
+    return make(nodes, inputs, outputs, {}, 12, functions, opsets)
+
+
+@pytest.mark.parametrize("where", ["graph", "function", "branch"])
+def test_outputs_have_the_number_of_dimensions_that_each_run_gives_them(where):
+    model = megengine_lite.load(squeezed(where).SerializeToString())
+    for shape in [(1, 1), (1, 3), (2, 3), (1, 1), (2, 1), (1, 1), (1, 1)]:
+        x = np.arange(1, 1 + shape[0] * shape[1], dtype=np.float32).reshape(shape)
+        outputs = model({"x": x, **({"c": np.array(True)} if where == "branch" else {})})
+        assert outputs["y"].shape == x.squeeze().shape and outputs["z"].shape == shape
+        np.testing.assert_array_equal(outputs["y"], x.squeeze())
+
+
+def test_prepared_files_keep_the_number_of_dimensions_of_their_outputs(tmp_path):
+    source, path = tmp_path / "model.onnx", tmp_path / "model.prepared"
+    source.write_bytes(squeezed("graph").SerializeToString())
+    with megengine_lite.load(source, threads=1) as model:
+        model.prepare(path, np.ones((1, 1), np.float32))
+    with megengine_lite.load(source, threads=1, prepared=path) as model:
+        assert model(np.float32([[3]]))["y"].shape == ()

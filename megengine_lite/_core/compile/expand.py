@@ -22,7 +22,10 @@ def expanded(graph: ModelGraph, position: int, specs: Sequence[TensorSpec]) -> M
         for made, out in zip(inner.outputs, node.outputs, strict=True)
     ]
     nodes = [*graph.nodes[:position], *inner.nodes, *results, *graph.nodes[position + 1 :]]
-    return ModelGraph(nodes, graph.inputs, graph.outputs, graph.output_names)
+    found = ModelGraph(nodes, graph.inputs, graph.outputs, graph.output_names)
+    pairs = zip(inner.outputs, node.outputs, strict=True)
+    found.scalars = graph.scalars.union(out for made, out in pairs if made in inner.scalars)
+    return found
 
 
 def input_specs(node: AnyNode, known: Mapping[AnyVar, TensorSpec]) -> list[TensorSpec]:

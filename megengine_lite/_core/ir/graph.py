@@ -461,10 +461,12 @@ class ModelGraph(_Graph[AnyNode, AnyVar]):
     """The graph of a model: as its file has it, or rewritten for another file.
 
     ``declared`` has the shapes of inputs in a format whose models depend on them. ``operators_in_file`` says which
-    operator of the file a node was made for, by the node's name, where the file has others than the graph.
+    operator of the file a node was made for, by the node's name, where the file has others than the graph. ``scalars``
+    has the outputs that have no dimensions in such a format, if that follows from the shapes that the graph is for.
     """
 
     declared: tuple[DeclaredShape, ...] = ()
+    scalars: frozenset[AnyVar] = frozenset()
     operators_in_file: Mapping[str, str] = MappingProxyType({})
 
     def replace_uses(self, replaced: Mapping[AnyVar, AnyVar]) -> None:

@@ -16,6 +16,11 @@ class GraphPlace(ABC):
     follows_values: bool  # whether one comes here because of values, not only of shapes
 
     @property
+    def scalars(self) -> frozenset[AnyVar]:
+        """Outputs of which it is known here that they have no dimensions in the model."""
+        return frozenset()
+
+    @property
     @abstractmethod
     def is_end(self) -> bool:
         """Whether no node is left."""
@@ -62,9 +67,9 @@ class OnlyPlan:
     def __iter__(self) -> Iterator[Plan]:
         yield self._plan
 
-    def only_plan(self, problem: str) -> Plan:
-        """The plan."""
-        return self._plan
+    def only_plan(self, problem: str) -> tuple[Plan, GraphPlace]:
+        """The plan, and the end."""
+        return self._plan, self.root
 
     def fits(self, known: Mapping[AnyVar, TensorSpec]) -> bool:
         """Whether the plan runs inputs of these shapes."""

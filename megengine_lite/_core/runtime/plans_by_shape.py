@@ -58,6 +58,10 @@ class Stop(GraphPlace):
         )
 
     @property
+    def scalars(self) -> frozenset[AnyVar]:
+        return self.graph.scalars
+
+    @property
     def is_end(self) -> bool:
         return self.node >= len(self.graph.nodes)
 
@@ -173,8 +177,10 @@ class Plans:
             if stop.repeated is not None:
                 stops.append(stop.repeated[1])
 
-    def only_plan(self, problem: str) -> Plan:
-        """The plan, if a single one runs the whole model for all data; ``problem`` says what cannot be done without.
+    def only_plan(self, problem: str) -> tuple[Plan, GraphPlace]:
+        """The plan, if a single one runs the whole model for all data, and where it ends.
+
+        ``problem`` says what cannot be done without.
 
         Raises
         ------
@@ -185,7 +191,7 @@ class Plans:
         plans = [entry for stop in stops for entry in stop.plans.values()]
         if len(plans) != 1 or not plans[0][1].is_end or plans[0][1].follows_values:
             raise LiteError(f"{problem}: the shapes in this model depend on data, or several have been run")
-        return plans[0][0]
+        return plans[0]
 
     def infer_outputs(self, known: Mapping[AnyVar, TensorSpec]) -> dict[AnyVar, Spec]:
         """Specs of outputs for specs of inputs, as far as they are known without a run."""

@@ -115,7 +115,7 @@ def record_of(session: Session, facts: Mapping[str, str]) -> PreparedRecord:
             _output(name, variables[var], session.declared_output(name))
             for name, var in zip(graph.output_names, graph.outputs, strict=True)
         ],
-        sorted(model.scalars),
+        sorted(session.scalars),
         dict(model.properties),
         dict(model.open_shapes),
         session.device.record(plan, variables),

@@ -114,6 +114,7 @@ class Session:
         self._truths: dict[AnyVar, RunValue] = {}  # what runs read in place of inputs of truth values
         self._user_outputs: dict[AnyVar, tuple[Storage, int, int]] = {}  # storage, bytes, offset
         self._results: dict[AnyVar, RunValue] = {}
+        self._end: GraphPlace = self._plans.root  # where the last run ended
         self._recorder: RunRecorder | None = None  # of a profiled run
         self._watch: Callable[[NodeResult], None] | None = None  # sees the results of nodes
         self._fast: _Bound | None = None  # the only plan of the last run
@@ -171,6 +172,12 @@ class Session:
         found = self._inferred[1].get(self._output_var(name))
         dtype = self.model.output_types.get(name)
         return DynamicSpec(dtype) if found is None and dtype is not None else found
+
+    @property
+    def scalars(self) -> frozenset[str]:
+        """Inputs and outputs that have no dimensions in the model, those of the last run among them."""
+        made = self._end.scalars
+        return self.model.scalars.union(name for name, var in self._output_vars.items() if var in made)
 
     def set_input(
         self, name: str, storage: Storage, shape: tuple[int, ...], dtype: DType | None = None, offset: int = 0
@@ -309,6 +316,7 @@ class Session:
             if isinstance(plan, Plan):
                 self._run_plan(plan, values)
                 if following.is_end:
+                    self._end = following
                     break
             else:
                 self._run_loop(plan, values)
@@ -368,7 +376,8 @@ class Session:
             There are several.
         """
         self.prepare()
-        return self._plans.only_plan("the model cannot be prepared")
+        plan, self._end = self._plans.only_plan("the model cannot be prepared")
+        return plan
 
     def run_profiled(self) -> list[StepTime]:
         """Like :meth:`run`; returns the time of every step, in order."""
@@ -424,20 +433,22 @@ class Session:
         """
         if self._plans.is_single:
             return  # an interrupt has come between this and what follows it
-        plan = self._plans.only_plan("the graph cannot be freed")
+        plan, _ = self._plans.only_plan("the graph cannot be freed")
         graph = self._plans.graph
         # The variables of outputs would keep the graph alive, so they are replaced by others.
         outputs = {v: copy.copy(v) for v in graph.outputs}
         small = ModelGraph([], graph.inputs, [outputs[v] for v in graph.outputs], graph.output_names)
         model = copy.copy(self.model)
-        model.graph = small
+        model.graph, model.scalars = small, self.scalars
         plan = copy.copy(plan)
         plan.outputs = [copy.copy(slot) for slot in plan.outputs]
         plan.forget_graph(outputs)
+        only = OnlyPlan(small, plan, "the graph has been freed")
         # In one step, because an exception may come between any two.
         vars(self).update(
             model=model,
-            _plans=OnlyPlan(small, plan, "the graph has been freed"),
+            _plans=only,
+            _end=only.root,
             _output_vars={name: outputs[v] for name, v in self._output_vars.items()},
             _results={outputs[v]: value for v, value in self._results.items()},
             _user_outputs={outputs[v]: memory for v, memory in self._user_outputs.items()},

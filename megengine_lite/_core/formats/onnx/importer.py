@@ -135,7 +135,9 @@ class _Importer:
         """The graph for inputs of the given shapes, in the place of a node that reads them."""
         scope, _, scalars = self._start()
         outputs = self._outputs(scope, scalars)
-        return ModelGraph(self._builder.nodes, [], list(outputs.values()), list(outputs))
+        made = ModelGraph(self._builder.nodes, [], list(outputs.values()), list(outputs))
+        made.scalars = frozenset(outputs[name] for name in scalars & outputs.keys())
+        return made
 
     def _again(self, given: Mapping[str, tuple[AnyVar, TensorSpec]]) -> _Importer:
         """An importer of the same model for another graph."""
