@@ -235,3 +235,36 @@ def test_sizes_that_a_model_is_made_for_are_checked(tmp_path):
     for network in (ours, load(model)):
         with pytest.raises(ShapeError):
             run(network, x=x, w=np.ones((2, 1, 5, 5), np.float32))
+
+
+EXPORTED = {
+    "a size of a converted file": (SIZES_IN_THE_FILE["a shape"][1], ()),
+    "one size of a converted file": (SIZES_IN_THE_FILE["a size"][1], ()),
+    "sorted rows": (SIZES_IN_THE_FILE["sorted rows"][1], ()),
+    "static": ([node("Relu", "x", "y")], ("--static",)),
+    "a function of elements": ([node("Relu", "x", "y")], ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_file_gives_the_models_results_or_refuses_the_sizes(tmp_path, run_json, name):
+    """What follows from sizes is a constant there, too, and nothing checks it in ONNX: whoever loads it must."""
+    nodes, flags = EXPORTED[name]
+    used = {k: v for k, v in NUMBERS.items() if any(k in n.input for n in nodes)}
+    model = make(nodes, [("x", F, ["n", "m"])], [("y", F, None)], used, 17)
+    source, made, out = (tmp_path / name for name in ("model.onnx", "model.mge", "exported.onnx"))
+    source.write_bytes(model.SerializeToString())
+    run_json("convert", source, made, "--shape", "x=6x6")
+    free = run_json("convert", made, out, *flags)["free_dimensions"]
+    ours, theirs = load(str(out)), load(model)
+    n_right = 0
+    for shape in [(6, 6), (4, 6), (6, 5), (7, 9)]:
+        x = RNG.standard_normal(shape).astype(np.float32)
+        try:
+            (found,) = run(ours, x=x)
+        except ShapeError as error:
+            assert "the model is made for this size" in str(error)
+            continue
+        n_right += 1
+        np.testing.assert_allclose(found, run(theirs, x=x)[0], rtol=1e-6)
+    assert n_right == {0: 1, 1: 2, 2: 4}[len(free)]

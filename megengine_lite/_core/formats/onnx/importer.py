@@ -9,7 +9,14 @@ from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_converter import GraphConverter
 from megengine_lite._core.formats.onnx.graph_values import Length, Nothing, TensorList, Value
-from megengine_lite._core.formats.onnx.messages import Dimension, ElementType, GraphProto, ModelProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.messages import (
+    PRODUCER,
+    Dimension,
+    ElementType,
+    GraphProto,
+    ModelProto,
+    ValueInfoProto,
+)
 from megengine_lite._core.formats.onnx.ordering import count_nodes
 from megengine_lite._core.formats.onnx.scope import Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
@@ -265,6 +272,8 @@ class _Importer:
         dtype = _at_the_api(kind)
         var = Var(self._builder.new_id(), info.name, TensorSpec(shape or (1,), dtype))
         declared = DeclaredShape(info.name, dims)
+        if self._record.producer_name == PRODUCER:
+            declared.trusted.update(axis for axis, d in enumerate(dims) if isinstance(d, int))
         self._builder.declared[var] = declared
         length = Length(shape[0], frozenset((declared,))) if len(shape) == 1 and declared.is_fixed else None
         value = Value(var, kind, len(shape), dtype, length)

@@ -146,6 +146,8 @@ class AttributeType(CodeEnum):
     TYPE_PROTOS = 14
 
 
+PRODUCER = "megengine_lite"
+"""The program that our export names. What follows from sizes is constant in its files, unless these have names."""
 EXTERNAL = 1
 """``data_location`` of a tensor whose value is in another file."""
 

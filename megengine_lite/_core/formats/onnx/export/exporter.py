@@ -10,6 +10,7 @@ from megengine_lite._core.formats.onnx.export.forms import STORED, Forms
 from megengine_lite._core.formats.onnx.export.graph_writer import GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.table import CONVERTERS, NodeCall, NotExported
 from megengine_lite._core.formats.onnx.messages import (
+    PRODUCER,
     Dimension,
     ElementType,
     GraphProto,
@@ -56,7 +57,7 @@ class ExportOptions:
 
     opset: int = DEFAULT_OPSET
     custom_domain: bool = False
-    producer: tuple[str, str] = ("megengine_lite", "")
+    producer: tuple[str, str] = (PRODUCER, "")
 
 
 def export_graph(graph: ModelGraph, known: KnownShapes, options: ExportOptions, what: str = "model") -> ModelProto:
