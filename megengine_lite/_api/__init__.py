@@ -20,7 +20,8 @@
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 * ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call;
   ``load_options`` - what ``load`` and ``Predictor`` take; ``measured`` - what it tells of its own work
-* ``columns`` - batches of rows as tools for data hold them; ``random_values`` - values of inputs that nobody gave
+* ``columns`` - batches of rows as tools for data hold them; ``random_values`` - values of inputs that nobody gave;
+  ``integer_inputs`` - which integers these may be
 * ``notebooks``, ``progress_bars`` - what notebooks show of these objects; bars of the package tqdm
 * ``model_reports``, ``model_profiles`` - reports on networks and the times of their steps; ``onnx_export``,
   ``conversion`` - models written as ONNX, as files of MegEngine's; ``comparison`` tells whether such a file computes

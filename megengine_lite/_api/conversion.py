@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megengine_lite._api.comparison import compare_output, described, divides_by_zero, problem_of, tolerance
+from megengine_lite._api.integer_inputs import integer_ranges
 from megengine_lite._api.loading import read_model, rewritten
 from megengine_lite._api.options import LiteConfig
 from megengine_lite._api.random_values import random_values, with_integers, without_zeros
@@ -91,12 +92,13 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
     # As the model says it: kernels of int8 round in other places than real numbers, by a step here and there.
     here = Session(model, SessionConfig(fuse=False, fuse_elemwise=False))
     there = Session(made)
-    given = _inputs(model, made)
+    given = _inputs(model, made, integer_ranges(model.graph))
+    narrow = _inputs(model, made, {})
     sizes = {name: value.shape for name, value in given.items()}
     limit = tolerance({*_types(model.graph), *_types(made.graph)})
     forgiven = False
     # Integers without zeros can be divided by, and with zeros alone no index is out of range.
-    for values in (given, *(with_integers(given, f) for f in (without_zeros, np.zeros_like))):
+    for values in (given, narrow, *(with_integers(narrow, f) for f in (without_zeros, np.zeros_like))):
         if problem_of(here, values) is not None:
             continue
         try:
@@ -137,10 +139,13 @@ def _as_in(model: LoadedModel, given: Mapping[str, np.ndarray]) -> dict[str, np.
     return {name: value.astype(types[name]) for name, value in given.items()}
 
 
-def _inputs(model: LoadedModel, made: LoadedModel) -> dict[str, np.ndarray]:
+def _inputs(model: LoadedModel, made: LoadedModel, ranges: Mapping[str, tuple[int, int]]) -> dict[str, np.ndarray]:
     """Random values of the model's types in the shapes of the file."""
     shapes = {v.name: v.shape for v in made.graph.inputs}
-    return {v.name: random_values(shapes[v.name], v.dtype.storage, seed=k) for k, v in enumerate(model.graph.inputs)}
+    return {
+        v.name: random_values(shapes[v.name], v.dtype.storage, k, ranges.get(v.name))
+        for k, v in enumerate(model.graph.inputs)
+    }
 
 
 def _types(graph: ModelGraph) -> Iterator[DType]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from megengine_lite._api.integer_inputs import integer_ranges
 from megengine_lite._api.model_inputs import in_type
 from megengine_lite._api.random_values import random_values
 from megengine_lite._cli import number_types
@@ -109,6 +110,7 @@ def read_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[st
     missing = [n for n in names if n not in given]
     filled: set[str] = set()
     defaults = _default_inputs(args) if missing else set()
+    ranges = integer_ranges(model.graph) if missing else {}
     case = next(iter(stored_cases(args)), {}) if missing else {}
     for name in missing:
         shape, dtype = specs[name]
@@ -126,7 +128,7 @@ def read_inputs(args: Namespace, network: LiteNetwork, *, fill: bool) -> dict[st
         known = {n: a.shape for n, a in given.items() if n not in filled}
         shape = with_same_sizes(declared, {name: shape}, known)[name]
         _tell_of_open_sizes(name, shape, model.open_shapes.get(name), sizes_of_names(declared, known))
-        given[name] = random_values(shape, dtype, args.seed)
+        given[name] = random_values(shape, dtype, args.seed, ranges.get(name))
         filled.add(name)
     if args.batch_size:
         given = {name: _at_batch(a, args.batch_size, name) for name, a in given.items()}
