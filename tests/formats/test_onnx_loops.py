@@ -11,7 +11,14 @@ from megengine_lite._core.compile import infer, unroll
 from megengine_lite._core.runtime import repetition
 from megengine_lite._core.runtime.plans_by_shape import Plans
 from megengine_lite.cli import main
-from megengine_lite.errors import LiteError, LiteWarning, ModelFormatError, ShapeError, UnsupportedOperatorError
+from megengine_lite.errors import (
+    LiteError,
+    LiteMemoryError,
+    LiteWarning,
+    ModelFormatError,
+    ShapeError,
+    UnsupportedOperatorError,
+)
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 RNG = np.random.default_rng(0)
@@ -520,3 +527,21 @@ def test_nested_loops_are_read_in_no_more_than_a_few_turns():
     assert run(load(make(nodes, [("x", F, [1])], [("y", F, None)], constants)), x=np.zeros(1, np.float32))[
         0
     ].tolist() == [1, 4]
+
+
+def growing(op, count):
+    """A loop whose state is joined with itself, or with a row, in each round."""
+    nodes = [node("Identity", "c", "d"), node("Concat", "p p" if op == "doubled" else "p r", "q", axis=0)]
+    grows = graph(nodes, [("i", I64, []), ("c", BOOL, []), ("p", F, ["k"])], [("d", BOOL, []), ("q", F, ["m"])])
+    inputs = [("x", F, ["m"]), ("r", F, ["r"]), ("n", I64, [])]
+    network = load(make([node("Loop", "n  x", "y", body=grows)], inputs, [("y", F, None)]))
+    return run(network, x=np.ones(1, np.float32), r=np.ones(1 << 10, np.float32), n=np.int32(count).reshape(1))[0]
+
+
+@pytest.mark.parametrize(("op", "fits", "too_many"), [("doubled", 10, 60), ("longer", 20, 10**6)])
+def test_states_that_grow_beyond_the_memory_are_refused_soon(monkeypatch, op, fits, too_many):
+    monkeypatch.setattr(repetition, "memory_limit", lambda: 1 << 21)
+    expected = 2**fits if op == "doubled" else 1 + fits * 1024
+    np.testing.assert_array_equal(growing(op, fits), np.ones(expected, np.float32))
+    with pytest.raises(LiteMemoryError, match=r"OnnxLoop 'y': its states have grown to .* give it fewer rounds"):
+        growing(op, too_many)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from megengine_lite._core.ir.graph import AnyVar, ConstantPool
     from megengine_lite._core.session_config import Measurements, SessionConfig
 
+_LARGE = 1 << 25
+"""Bytes of memory that is worth large pages."""
 # What makes plans is imported when the first model is loaded: tensors need none of it.
 
 
@@ -50,7 +52,12 @@ class CpuDevice(Device):
         return device_id
 
     def allocate(self, nbytes: int, device_id: int = 0, host: bool = False) -> Storage:
-        return Storage(nbytes)
+        if nbytes < _LARGE:
+            return Storage(nbytes)
+        with late_import():
+            from megengine_lite._core.cpu.host_memory import large_storage
+
+        return large_storage(nbytes)
 
     def synchronize(self, device_id: int) -> None:
         """A run and a copy are over when their calls return."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megengine_lite._core.device.plan import Arena
-from megengine_lite._core.system.memory import ALIGNMENT
+from megengine_lite._core.system.memory import ALIGNMENT, Storage
 from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
 from megengine_lite.errors import LiteMemoryError
 
@@ -26,6 +26,16 @@ def aligned_bytes(nbytes: int, *, zeroed: bool = True) -> np.ndarray:
         raise LiteMemoryError(f"there is not enough memory for {describe_bytes(nbytes)}") from error
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def large_storage(nbytes: int) -> Storage:
+    """Memory for a large tensor, which takes none before it is used.
+
+    It is numpy's, which asks the system for pages of 2 MiB: with pages of 4 KiB the first use takes five times as long.
+    """
+    if nbytes > memory_limit():
+        return Storage(nbytes)  # whoever uses it is told
+    return Storage.of_buffer(aligned_bytes(nbytes))
 
 
 def aligned_empty(size: int) -> np.ndarray:

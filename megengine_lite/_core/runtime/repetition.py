@@ -15,14 +15,18 @@ from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.dtype import BOOL, INT64, DType
 from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, TensorSpec, Var
-from megengine_lite._core.operators.base import fail
-from megengine_lite._core.system.memory_limit import memory_limit
+from megengine_lite._core.operators.base import fail, label
+from megengine_lite._core.system.memory_limit import describe_bytes, memory_limit
+from megengine_lite.errors import LiteMemoryError
 
 if TYPE_CHECKING:
     from megengine_lite._core.runtime.plans_by_shape import Plans
 
 MOST_ROUNDS = 1 << 20
 """A loop that has not ended by then never will."""
+
+_PART_OF_MEMORY = 4
+"""The states of a loop that grow may take this part of the memory, with those of the next round."""
 
 Values = dict[AnyVar, RunValue]
 Store = Callable[[np.ndarray, DType], RunValue]
@@ -238,6 +242,8 @@ class Repeated:
                 condition = bool(arrays[0].reshape(-1)[0])
             # The next round overwrites the memory of this one's results.
             following, given_parts = arrays[p.asks : ends], arrays[ends:]
+            if again is None and condition and (count is None or k + 1 < count):
+                self._check_growth(states, following, k + 1)
             if again is None:
                 states = [store(array.copy(), t) for array, t in zip(following, types, strict=False)]
             else:
@@ -255,6 +261,20 @@ class Repeated:
         p = self._repetition
         ends = results[p.asks : p.asks + p.n_states]
         return all(a.spec.shape == b.spec.shape for a, b in zip(states, ends, strict=True))
+
+    def _check_growth(self, before: Sequence[RunValue], after: Sequence[np.ndarray], rounds: int) -> None:
+        """Raises if the states of a next round, which grow by as much as the last one has added, leave too little room.
+
+        Then there are the states, what the round makes of them, and its copy.
+        """
+        old, new = (sum(v.nbytes for v in some) for some in ([v.array() for v in before], after))
+        needed, most = new + 2 * (new + new - old), memory_limit() // _PART_OF_MEMORY
+        if new > old and needed > most:
+            raise LiteMemoryError(
+                f"{label(self.node)}: its states have grown to {describe_bytes(new)} in {rounds} rounds; another one "
+                f"needs {describe_bytes(needed)}, and {describe_bytes(most)} is the most here: give it fewer rounds or "
+                "smaller states"
+            )
 
     def _common_length(self, cut: Sequence[_Slices]) -> int:
         lengths = {len(x) for x in cut}
