@@ -72,6 +72,11 @@ class QdqModel:
         numbers = self.constant(self.scale), self.constant(np.full(count, zero, dtype))
         return self.op("DequantizeLinear", self.constant(q), *numbers, **({} if axis is None else {"axis": axis}))
 
+    def whole(self, *shape):
+        """A weight whose numbers are quarters of small integers."""
+        q = self.rng.integers(-4, 5, shape).astype(np.int8)
+        return self.op("DequantizeLinear", self.constant(q), self.constant(np.float32(0.25)))
+
     def bias(self, size, x_scale):
         q = self.rng.integers(-9000, 9000, size).astype(np.int32)
         scale = np.broadcast_to(self.scale_near(x_scale) * self.scale, (size,)).astype(np.float32)
@@ -401,3 +406,41 @@ def test_dynamic_ranges_are_found_by_kernels(shape):
         for ours, theirs in zip(results, expected(model, x=x.astype(np.float32)), strict=True):
             np.testing.assert_array_equal(ours.reshape(theirs.shape), theirs)
     assert [s.node.op for plan in session.plans() for s in plan.steps if isinstance(s, HostStep)] == []
+
+
+PRODUCTS = {
+    "Conv": ([2, 8, 5, 7], lambda m, x: m.op("Conv", x, m.whole(8, 8, 1, 1))),
+    "Conv of each channel": ([2, 8, 5, 7], lambda m, x: m.op("Conv", x, m.whole(8, 1, 1, 1), group=8)),
+    "Conv of rows": ([2, 8, 35], lambda m, x: m.op("Conv", x, m.whole(8, 8, 1))),
+    "Gemm": ([70, 8], lambda m, x: m.op("Gemm", x, m.whole(8, 8))),
+    "MatMul": ([2, 35, 8], lambda m, x: m.op("MatMul", x, m.whole(8, 8))),
+}
+FUNCTIONS = {"Relu": (), "LeakyRelu": (), "Clip": (-2.3, 3.2), "Sigmoid": (), "HardSwish": (), "Identity": ()}
+
+
+def whole_numbers(*shape):
+    return np.random.default_rng(3).integers(-6, 7, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("product", sorted(PRODUCTS))
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
+@pytest.mark.parametrize("activations", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("end", ["real", "quantized"])
+def test_what_follows_a_rounding_is_done_behind_it(product, function, activations, end):
+    """All numbers before the rounding are exact, and it is a coarse one that cuts off what is out of range."""
+    m = QdqModel(activations, exact=True)
+    shape, make_product = PRODUCTS[product]
+    y = m.rounded(make_product(m, m.rounded("x", 0.5)), 1.0 if activations == "positive" else 2.0)
+    y = m.op(function, y, *(m.constant(np.float32(n)) for n in FUNCTIONS[function]))
+    y = m.quantized(y, 1 / 16 if function == "Sigmoid" else 0.75) if end == "quantized" else y
+    kind = KINDS[m.dtype] if end == "quantized" else F
+    model = make(m.nodes, [("x", F, shape)], [(y, kind, None)], m.initializers, OPSET)
+    given = {"x": whole_numbers(*shape) / 2}
+    (ours,), steps = run_on(INSTRUCTION_SETS[-1], model, **given)
+    (theirs,) = expected(model, **given)
+    assert len(np.unique(theirs)) > 2
+    np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=1e-5, atol=1e-6)
+    # A product with the right rounding is still one of integers, and the function behind it a table.
+    assert operators(steps) & {"QuantizedConv", "QuantizedMatMul"}
+    if end == "quantized" and function != "Identity":
+        assert {"FusedElemwise", "Elemwise"}.isdisjoint(operators(steps))

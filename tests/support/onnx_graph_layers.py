@@ -96,7 +96,8 @@ def product_and_sum(g: Graph):
 @step()
 def einsum(g: Graph):
     equations = {2: ("ij,kj->ik", "ij,ij->i", "ij,ik->jk"), 3: ("bij,bkj->bik", "bij,cij->bc"), 4: ("bhid,bhjd->bhij",)}
-    if v := g.pick(FLOATS, equations):
+    # ONNX Runtime divides by the sizes, and ends the process.
+    if v := g.pick(FLOATS, equations, where=lambda v: all(a.size for a in v.arrays)):
         g.add("Einsum", [v, v], equation=g.choice(*equations[v.rank]))
 
 
@@ -231,6 +232,34 @@ def there_and_back(g: Graph):
         stored = g.add("QuantizeLinear", [v, scale, zero], axis=axis if shape else None)
         if stored and g.chance(0.8):
             g.add("DequantizeLinear", [stored[0], scale, zero], axis=axis if shape else None)
+
+
+@step(2)
+def quantized_layer(g: Graph):
+    """A product of numbers with steps, a function, and steps again, some of which may be missing."""
+    v = g.pick(FLOATS, (2, 3, 4), where=lambda v: v.size(1) and v.size(-1))
+    real = v and rounded(g, v)
+    if not v or not real:
+        return
+    is_image, ways = v.rank > 2 and g.chance(0.7), g.choice(4, 8)
+    shape = [ways, v.size(1) or 1, *(1 for _ in range(v.rank - 2))] if is_image else [v.size(-1) or 1, ways]
+    scale = g.constant(g.numbers.uniform(0.004, 0.01, [ways] if g.opset >= 13 else []).astype(np.float32))
+    weight = g.add(
+        "DequantizeLinear", [g.constant(g.random(I8, shape)), scale], axis=None if g.opset < 13 else 1 - is_image
+    )
+    made = weight and g.add("Conv" if is_image else "MatMul", [real, weight[0]])
+    steps = made and rounded(g, made[0]) if g.chance(0.7) else made and made[0]
+    function = steps and g.add(g.choice("Relu", "Sigmoid", "HardSwish", "LeakyRelu", "Neg", "Identity"), [steps])
+    if function and g.chance(0.7):
+        rounded(g, g.choice(function[0], steps))
+
+
+def rounded(g: Graph, v: Value) -> Value | None:
+    """A tensor with steps of one size, cut off at both ends."""
+    numbers = [g.constant(g.numbers.uniform(0.02, 0.1), F), g.constant(g.choice(0, 5, 100), g.choice(U8, I8))]
+    stored = g.add("QuantizeLinear", [v, *numbers])
+    real = stored and g.add("DequantizeLinear", [stored[0], *numbers])
+    return real[0] if real else None
 
 
 @step()

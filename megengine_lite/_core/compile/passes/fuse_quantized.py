@@ -94,6 +94,8 @@ def absorbed_by_real(
     out = reader.outputs[0]
     if product.outputs[0].dtype.code is not _C.FLOAT32 or out.shape != y.shape:
         return None
+    if (p.conv_dtype if isinstance(p, QuantizedConv) else p.product_dtype).is_quantized:
+        return None  # what follows would come before the rounding
     if quantizes(reader):
         if isinstance(p, QuantizedConv):
             return replace(p, conv_dtype=out.dtype), product.inputs
