@@ -444,3 +444,19 @@ def test_what_follows_a_rounding_is_done_behind_it(product, function, activation
     assert operators(steps) & {"QuantizedConv", "QuantizedMatMul"}
     if end == "quantized" and function != "Identity":
         assert {"FusedElemwise", "Elemwise"}.isdisjoint(operators(steps))
+
+
+@pytest.mark.parametrize("op", ["Add", "Concat", "MatMul", "Max", "Mul", "Sub"])
+@pytest.mark.parametrize("before", ["Identity", "Neg", "Reshape", "Transpose"])
+@pytest.mark.parametrize("behind", ["Identity", "Relu", "Transpose"])
+def test_a_tensor_that_an_operator_reads_twice(op, before, behind):
+    m = QdqModel()
+    x = m.op(before, m.rounded("x", 0.02), *([m.constant(np.array([6, 6]))] if before == "Reshape" else []))
+    y = m.op(op, x, x, **({"axis": 1} if op == "Concat" else {}))
+    y = m.quantized(m.op(behind, y), 0.037)
+    model = make(m.nodes, [("x", F, [6, 6])], [(y, KINDS[m.dtype], None)], m.initializers, OPSET)
+    given = {"x": normal(6, 6)}
+    (ours,), _ = run_on(INSTRUCTION_SETS[-1], model, **given)
+    (theirs,) = expected(model, **given)
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+    assert np.array_equal(ours, theirs) or op in ("MatMul", "Mul")

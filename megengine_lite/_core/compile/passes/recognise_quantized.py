@@ -113,14 +113,15 @@ def _quantize_before(
     """Makes nodes by which a mover moves quantized numbers to ``y``, and those before it that can do the same."""
     replaced.append(mover)
     count = len(mover.inputs) if mover.op == "Concat" else 1
-    small = [_retyped(v, y.dtype) for v in mover.inputs[:count]]
-    for v, s in zip(mover.inputs, small, strict=False):
+    small = {v: _retyped(v, y.dtype) for v in mover.inputs[:count]}  # one may be joined to itself
+    for v, s in small.items():
         before = _mover(v, mover, rewriter)
-        if before is None or before in replaced:
+        if before is None:
             made.append(_conversion(v, s, name))
         else:
             _quantize_before(before, s, name, rewriter, replaced, made)
-    made.append(Node(mover.op, mover.params, [*small, *mover.inputs[count:]], [y], mover.name))
+    sources = [small[v] for v in mover.inputs[:count]]
+    made.append(Node(mover.op, mover.params, [*sources, *mover.inputs[count:]], [y], mover.name))
 
 
 def _dequantize_late(graph: Graph) -> None:
