@@ -48,9 +48,9 @@ def _constant_of_shape(call: Call) -> Value:
 
 
 def target_kind(call: Call, name: str, default: ElementType) -> ElementType:
-    """The element type that an attribute asks for."""
+    """The element type that an attribute asks for; 0 is none."""
     try:
-        kind = element_type(call.integer(name, int(default)), "the result", call.op)
+        kind = element_type(call.integer(name, 0) or int(default), "the result", call.op)
     except UnsupportedOperatorError as error:
         raise NotConverted(str(error)) from None
     return ElementType.FLOAT if call.narrows and kind == ElementType.DOUBLE else kind

@@ -90,11 +90,13 @@ def _with_states(
 
 
 def _activations(call: Call, directions: int) -> tuple[tuple[str, float, float], ...]:
-    names = call.texts("activations") or list(USUAL[call.op]) * directions
+    count = directions * len(USUAL[call.op])
+    names = (call.texts("activations") or list(USUAL[call.op]) * directions)[:count]  # RNN's default has always two
     known = {name.lower(): name for name in ACTIVATIONS}
-    unknown = [name for name in names if name.lower() not in known]
-    if unknown or len(names) != directions * len(USUAL[call.op]):
+    if any(name.lower() not in known for name in names):
         raise NotConverted(f"its activations are {names}; there are {', '.join(ACTIVATIONS)}")
+    if len(names) < count:
+        raise NotConverted(f"its activations are {names}, and it needs {count}")
     alphas, betas = call.reals("activation_alpha") or [], call.reals("activation_beta") or []
     found = []
     for name in (known[n.lower()] for n in names):

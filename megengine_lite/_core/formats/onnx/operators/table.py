@@ -24,7 +24,7 @@ OLDEST, NEWEST = 6, 28
 
 
 _ALWAYS = range(NEWEST + 1)
-_SINCE_19 = range(19, NEWEST + 1)
+_SINCE_19, _SINCE_24 = range(19, NEWEST + 1), range(24, NEWEST + 1)
 # Attributes from which nothing follows that the inputs do not say, or which count in training only: in which versions
 # of which operators. ONNX Runtime writes LayerNormalization into models of all versions.
 _WITHOUT_MEANING = {
@@ -41,6 +41,7 @@ _WITHOUT_MEANING = {
     "num_outputs": {"Split": range(18, NEWEST + 1)},
     "sorted": {"TopK": range(11, NEWEST + 1)},
     "saturate": {"Cast": _SINCE_19, "CastLike": _SINCE_19, "QuantizeLinear": _SINCE_19},
+    "round_mode": {"Cast": _SINCE_24, "CastLike": _SINCE_24},  # only for a type of 8 bits that is not read
 }
 
 
