@@ -153,3 +153,16 @@ def test_what_is_nearly_a_normalization_stays():
         pieces(p)
         found = check(p, normal(2, 5, 32))
         assert {"GeneralNorm", "RmsNorm"} & {*found} == steps and len(found) > 1, pieces.__name__
+
+
+@pytest.mark.parametrize("shift", [None, 0.1, normal(32) / 10])
+def test_powers_of_a_normalization_are_no_long_sums(shift):
+    """Each of the squares has the square of the number of terms, if they are taken apart."""
+    p = Pieces()
+    c = centred(p, "x")
+    y = p("Mul", p("Div", c, root(p, c)), 0.2)
+    for _ in range(12):
+        y = p("Mul", y, y) if shift is None else p("Mul", p("Add", y, shift), y)
+    p("Add", y, W)
+    found = check(p, normal(2, 5, 32))
+    assert found.count("GeneralNorm") <= 1 < len(found)

@@ -27,6 +27,7 @@ from megengine_lite._records import record
 
 _M = ElemwiseMode
 _MAX_PIECES = 12  # behind the root
+_MAX_TERMS = 16  # of a polynomial; powers of a sum have many more, and are no normalization
 _X, _MEAN, _ROOT = "x", "mean", "root"
 
 Monomial = frozenset[tuple["str | Var", int]]
@@ -159,6 +160,8 @@ def _combined(mode: int, parts: list[Polynomial]) -> Polynomial | None:
     if mode == _M.NEGATE:
         return _product(first, {frozenset(): -1.0})
     (second,) = rest
+    if (len(first) * len(second) if mode == _M.MUL else len(first) + len(second)) > _MAX_TERMS:
+        return None
     if mode == _M.MUL:
         return _product(first, second)
     if mode == _M.TRUE_DIV:
