@@ -11,6 +11,7 @@ from support.onnx_models import load, make, run
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.onnx import graph_builder, graph_converter, inference
+from megengine_lite._core.formats.onnx.reader import MAX_DEPTH
 from megengine_lite.errors import InternalError, LiteError, ModelFormatError
 
 F = TensorProto.FLOAT
@@ -194,6 +195,42 @@ def test_functions_in_a_circle_are_refused(length):
     ]
     error = timed(vector_model([node("F0", "x", domain="own")], functions=functions, opsets=OWN))
     assert isinstance(error, ModelFormatError) and "calls itself" in str(error)
+
+
+def within(what, k):
+    """A function that calls another one: as it is, in a branch or in a loop."""
+    called = node(f"F{k - 1}", "a", "b", domain="own")
+    if what == "If":
+        infos = [helper.make_tensor_value_info("b", F, None)]
+        then, other = (helper.make_graph([n], "branch", [], infos) for n in (called, node("Neg", "a", "b")))
+        nodes = [node("ReduceMax", "a", "m", keepdims=0), node("Cast", "m", "c", to=TensorProto.BOOL)]
+        nodes.append(node("If", "c", "b", then_branch=then, else_branch=other))
+    elif what == "Loop":
+        inputs = [("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("a", F, None)]
+        outputs = [("go_on", TensorProto.BOOL, []), ("b", F, None)]
+        infos = [[helper.make_tensor_value_info(*info) for info in infos] for infos in (inputs, outputs)]
+        body = helper.make_graph([node("Identity", "go", "go_on"), called], "body", *infos)
+        nodes = [node("Constant", "", "n", value_int=1), helper.make_node("Loop", ["n", "", "a"], ["b"], body=body)]
+    else:
+        nodes = [called]
+    sets = [helper.make_opsetid("", 17), *OWN]
+    return helper.make_function("own", f"F{k}", ["a"], ["b"], nodes, sets)
+
+
+@pytest.mark.parametrize(("what", "levels"), [("If", 2), ("Loop", 2), ("call", 1)])
+def test_calls_of_functions_in_each_other(what, levels):
+    """As deep as is allowed, they run; deeper ones are refused, and not by Python."""
+    first = helper.make_function("own", "F0", ["a"], ["b"], [node("Neg", "a", "b")], [helper.make_opsetid("", 17)])
+    most = (MAX_DEPTH - 1) // levels
+    for depth in (most, most + 1, 40 * most):
+        functions = [first, *(within(what, k) for k in range(1, depth + 1))]
+        model = vector_model([node(f"F{depth}", "x", domain="own")], functions=functions, opsets=OWN)
+        if depth == most:
+            (y,) = run(load(model), x=np.ones(4, np.float32))
+            assert np.array_equal(y, [-1, -1, -1, -1])
+        else:
+            error = timed(model)
+            assert isinstance(error, ModelFormatError) and f"nested more than {MAX_DEPTH} times" in str(error)
 
 
 def calls_of(function):

@@ -162,7 +162,7 @@ class ControlFlow(ABC):
 
         def convert(specs: Mapping[AnyVar, TensorSpec]) -> tuple[Sequence[Value], GraphBuilder]:
             again = self.anew()
-            inner = Scope(scope.versions, None, scope.attributes, scope.calls, {**captured})
+            inner = Scope(scope.versions, None, scope.attributes, scope.calls, {**captured}, depth=scope.depth)
             inner.omitted.update(name for name, value in captured.items() if value is None)
             for value in tensors_of((*captured.values(), *given.values())):
                 if value.var in specs:

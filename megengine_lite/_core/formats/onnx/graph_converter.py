@@ -43,6 +43,7 @@ from megengine_lite._core.formats.onnx.operators.user_operators import convert_u
 from megengine_lite._core.formats.onnx.ordering import in_order, label_of, sparse_names
 from megengine_lite._core.formats.onnx.own_operators import DOMAIN as OWN_DOMAIN
 from megengine_lite._core.formats.onnx.own_operators import convert_own_operator
+from megengine_lite._core.formats.onnx.reader import MAX_DEPTH
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
@@ -233,7 +234,7 @@ class GraphConverter(ControlFlow):
 
     def _inner(self, graph: GraphProto, scope: Scope, given: Mapping[str, Value] = NO_VALUES) -> list[Value | None]:
         self._count_parts(len(graph.initializer) + len(graph.output))
-        inner = Scope(scope.versions, scope, scope.attributes, scope.calls, {**given})
+        inner = Scope(scope.versions, scope, scope.attributes, scope.calls, {**given}, depth=self._depth_in(scope))
         self.add_initializers(graph, inner)
         return self.graph(graph, inner)
 
@@ -269,6 +270,12 @@ class GraphConverter(ControlFlow):
         self._n_parts += count
         if self._n_parts > MAX_PARTS:
             raise self.fault(f"more than {MAX_PARTS} parts, those of functions counted for each call")
+
+    def _depth_in(self, scope: Scope) -> int:
+        """The depth of a scope in this one."""
+        if scope.depth == MAX_DEPTH:
+            raise self.fault(f"graphs and functions are nested more than {MAX_DEPTH} times")
+        return scope.depth + 1
 
     def _check_nodes(self, count: int) -> None:
         if count > MAX_NODES:
@@ -427,7 +434,7 @@ class GraphConverter(ControlFlow):
             versions = {**versions, **own}
         if function.attribute_proto:
             attributes = {**{a.name: a for a in function.attribute_proto}, **attributes}
-        inner = Scope(versions, None, attributes, (*scope.calls, key))
+        inner = Scope(versions, None, attributes, (*scope.calls, key), depth=self._depth_in(scope))
         for k, name in enumerate(function.input):
             value = inputs[k] if k < len(inputs) else None
             inner.values[name] = value

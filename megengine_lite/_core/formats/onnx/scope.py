@@ -36,6 +36,8 @@ class Scope:
         What the graph says of its values.
     sparse
         Names of initializers that are sparse, which are not read.
+    depth
+        In how many graphs of nodes and calls of functions it lies.
     """
 
     versions: Mapping[str, int]
@@ -47,6 +49,7 @@ class Scope:
     omitted: set[str] = field(default_factory=set)
     declared: dict[str, ValueInfoProto] = field(default_factory=dict)
     sparse: set[str] = field(default_factory=set)
+    depth: int = 0
 
     def omits(self, name: str) -> bool:
         """Whether the name, which has no value, is an input that a caller leaves out."""
