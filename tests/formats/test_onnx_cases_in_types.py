@@ -37,6 +37,21 @@ class Retyped:
         self._graph(self.model.graph)
         for function in self.model.functions:
             self._nodes(function.node)
+        self._infer_outputs()
+
+    def _infer_outputs(self) -> None:
+        """Gives outputs that stay float32, as statistics do, their type back."""
+        bare = ModelProto.FromString(self.model.SerializeToString())
+        del bare.graph.value_info[:]
+        for info in bare.graph.output:
+            info.ClearField("type")
+        try:
+            inferred = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True).graph.output
+        except onnx.shape_inference.InferenceError:
+            return  # an operator that is not defined in this type
+        for info, known in zip(self.model.graph.output, inferred, strict=True):
+            if known.type.tensor_type.elem_type == FLOAT:
+                info.type.tensor_type.elem_type = FLOAT
 
     def _graph(self, graph) -> None:
         for info in (*graph.input, *graph.output, *graph.value_info):

@@ -178,7 +178,8 @@ def _root_mean_square(b: GraphBuilder, x: Value, scale: Value, axis: int, eps: f
     mean = mean_of_axes_from(b, b.elemwise(_M.SQUARE, x), axis)
     root = b.elemwise(_M.SQRT, b.elemwise(_M.ADD, mean, b.number(eps, mean)))
     inverse = b.elemwise(_M.TRUE_DIV, b.number(1, root), root)
-    return [b.elemwise(_M.MUL, b.elemwise(_M.MUL, x, inverse), scale), inverse]
+    result = b.elemwise(_M.MUL, b.elemwise(_M.MUL, x, inverse), scale)
+    return [result, b.retyped(inverse, ElementType.FLOAT)]
 
 
 def mean_of_axes_from(b: GraphBuilder, x: Value, axis: int) -> Value:

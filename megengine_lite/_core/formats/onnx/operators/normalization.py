@@ -7,6 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value, check_kind, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.operators.constants import target_kind
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
@@ -64,7 +65,9 @@ def _layer_norm(call: Call) -> list[Value | None]:
         variance = reduced(b, b.elemwise(_M.SQUARE, centred), axes, ReduceMode.MEAN)
         inverse = _inverse_root(b, variance, eps)
         result = b.elemwise(_M.MUL, b.elemwise(_M.MUL, centred, inverse), scale)
-        return [result if bias is None else b.elemwise(_M.ADD, result, bias), mean, inverse]
+        kind = target_kind(call, "stash_type", ElementType.FLOAT)
+        statistics = [b.retyped(v, kind) for v in (mean, inverse)]
+        return [result if bias is None else b.elemwise(_M.ADD, result, bias), *statistics]
     if bias is None:
         zero = b.number(0, scale)
         bias = b.broadcast(zero, b.shape(scale).var, scale.rank)
