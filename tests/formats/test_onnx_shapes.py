@@ -288,3 +288,25 @@ def test_what_is_known_of_outputs_is_inferred_once(monkeypatch):
         model = megengine_lite.load(make(nodes, [("x", F, shape)], outputs, opset=18).SerializeToString())
         assert len(model.outputs) == 20 and len(calls) == 1, shape
         calls.clear()
+
+
+@pytest.mark.parametrize(
+    ("op", "numbers", "shape"),
+    [
+        ("Expand", [2, 3], (2, 3)),
+        ("Expand", [1], (1,)),
+        ("Reshape", [1, -1], (1, 1)),
+        ("Squeeze", [], ()),
+        ("Unsqueeze", [0], (1,)),
+        ("Unsqueeze", [1, 0], (1, 1)),
+        ("Unsqueeze", [-1, -2, 0], (1, 1, 1)),
+        ("Unsqueeze", [], ()),
+    ],
+)
+def test_scalars_get_the_dimensions_that_an_input_says(op, numbers, shape):
+    """Our tensors have a dimension where the model's scalars have none: it must not be counted."""
+    inputs = [("x", F, []), ("n", I64, [len(numbers)])]
+    model = make([node(op, "x n", "y")], inputs, [("y", F, [None] * len(shape))])
+    with megengine_lite.load(model.SerializeToString()) as loaded:
+        y = loaded(x=np.float32(3), n=np.array(numbers, np.int64))["y"]
+    assert y.shape == shape and (y == 3).all()

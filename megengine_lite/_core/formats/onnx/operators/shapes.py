@@ -90,6 +90,8 @@ def _by_runtime_axes(call: Call, x: Value, how: str) -> Value | None:
     length = b.length_of(axes)
     if length is None:
         raise NeedsShapes("the number of its axes is not known")
+    if x.rank == 0:  # which axes they are makes no difference
+        return b.reshaped(x, b.integers([1] * max(length, 1)), length)
     (target,) = b.nodes_of("TargetShape", TargetShape(how), [x.var, axes.var])
     return b.reshaped(x, target, x.rank + length * (1 if how == "insert" else -1))
 
