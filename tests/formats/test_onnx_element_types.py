@@ -103,6 +103,50 @@ def test_matrices_of_integers(kind):
     np.testing.assert_array_equal(y, a @ b.T + c)
 
 
+INTEGERS = ("INT32", "INT64", "UINT32")
+OF_FRACTIONS = [
+    node("Gemm", "x b", alpha=0.5),
+    node("Gemm", "x b c", alpha=0.5, beta=0.5),
+    node("Gemm", "x b c", alpha=2.0, beta=0.3),
+    node("Gemm", "x b c", alpha=2.0, beta=3.0),
+    node("Shrink", "x", bias=0.3, lambd=1.5),
+    node("Shrink", "x", bias=-1.7, lambd=2.0),
+]
+# These have numbers for results of other types, or for what lies between elements.
+OTHERS_WITH_NUMBERS = {"RandomNormalLike", "RandomUniformLike", "Resize"}
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+@pytest.mark.parametrize("one", OF_FRACTIONS, ids=lambda one: one.op_type)
+def test_fractions_times_integers_are_cut_off_at_the_end(one, kind):
+    number = TensorProto.DataType.Value(kind)
+    dtype = helper.tensor_dtype_to_np_dtype(number)
+    x, b, c = (np.arange(n).reshape(shape).astype(dtype) for n, shape in ((9, (3, 3)), (6, (3, 2)), (2, (2,))))
+    constants = {"b": b, "c": c} if one.op_type == "Gemm" else {}
+    model = make([one], [("x", number, [3, 3])], [("y", number, None)], constants, 13)
+    (wanted,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    (y,) = run_network(load(model), x=x.astype(np.int32))
+    np.testing.assert_array_equal(y, wanted.astype(dtype))
+
+
+def test_operators_of_integers_with_numbers_are_known():
+    found = set()
+    for schema in onnx.defs.get_all_schemas():
+        has_number = any(a.type == onnx.defs.OpSchema.AttrType.FLOAT for a in schema.attributes.values())
+        first = schema.inputs[0].type_str if schema.inputs else ""
+        kinds = [t for c in schema.type_constraints if c.type_param_str == first for t in c.allowed_type_strs]
+        if has_number and "tensor(int32)" in kinds and not schema.domain:
+            found.add(schema.name)
+    assert found == {one.op_type for one in OF_FRACTIONS} | OTHERS_WITH_NUMBERS
+
+
+@pytest.mark.parametrize("op", ["LeakyRelu", "ThresholdedRelu"])
+def test_fractions_of_operators_without_integers_are_not_cut_off(op):
+    model = make([node(op, "x", alpha=0.5)], [("x", TensorProto.INT32, [3])], [("y", TensorProto.INT32, None)])
+    with pytest.raises(UnsupportedOperatorError, match=r"0\.5 is no INT32"):
+        load(model)
+
+
 def test_gemm_in_half_precision():
     a, b, c = (RNG.standard_normal(shape).astype(np.float16) for shape in ((3, 40), (40, 5), (5,)))
     model = make([node("Gemm", "x b c")], [("x", TensorProto.FLOAT16, [3, 40])], [("y", TensorProto.FLOAT16, None)],

@@ -55,6 +55,21 @@ def test_an_empty_batch(one, shape, constants, expected, is_constant):
         assert y.shape == (n, *expected)
 
 
+ALONG_AN_AXIS = ["CumSum", "Hardmax", "LogSoftmax", "LpNormalization", "Softmax"]
+
+
+@pytest.mark.parametrize("op", ALONG_AN_AXIS)
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3), (2, 0, 4)])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_along_an_empty_axis(op, shape, opset):
+    for axis in range(len(shape)):
+        one = node(op, "x a") if op == "CumSum" else node(op, "x", axis=axis)
+        constants = {"a": np.array(axis)} if op == "CumSum" else {}
+        model = make([one], [("x", F, [None] * len(shape))], [("y", F, None)], constants, opset)
+        (y,) = run(load(model), x=weights(*shape))
+        assert y.shape == shape
+
+
 @pytest.mark.parametrize("widths", [[0, -1, 1, 1], [-1, 2, 2, -1], [1, -3, 1, 3]])
 def test_more_is_cut_off_than_there_is(widths):
     """An empty axis that is made longer at one end and shorter at the other."""

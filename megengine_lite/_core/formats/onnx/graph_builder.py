@@ -15,6 +15,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_values import (
     FLOATS,
     Length,
+    NotConverted,
     Value,
     check_kind,
     check_same_kind,
@@ -318,6 +319,8 @@ class GraphBuilder:
 
     def number(self, value: float, like: Value) -> Value:
         """A scalar of the type of another value."""
+        if like.kind not in FLOATS and not float(value).is_integer():
+            raise NotConverted(f"{value:.6g} is no {like.kind.name}")
         if like.kind == ElementType.BFLOAT16:
             return self.retyped(self.constant(np.float32(value)), like.kind)
         return self.constant(value, like.kind)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
+from megengine_lite._core.formats.onnx.graph_values import FLOATS, Value, check_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -94,13 +94,14 @@ def _thresholded_relu(call: Call) -> Value:
 
 @converts("Shrink", since=9)
 def _shrink(call: Call) -> Value:
-    b, x = call.builder, call.input(0)
+    b, given = call.builder, call.input(0)
     bias, limit = call.real("bias", 0.0), call.real("lambd", 0.5)
+    x = given if given.kind in FLOATS else b.retyped(given, ElementType.DOUBLE)  # fractions are cut off at the end
     shift, zero = b.number(bias, x), b.number(0, x)
     below = b.compare(ElemwiseMultiTypeMode.LT, x, b.number(-limit, x))
     above = b.compare(ElemwiseMultiTypeMode.LT, b.number(limit, x), x)
     rest = choose(b, above, b.elemwise(_M.SUB, x, shift), zero)
-    return choose(b, below, b.elemwise(_M.ADD, x, shift), rest)
+    return b.retyped(choose(b, below, b.elemwise(_M.ADD, x, shift), rest), given.kind)
 
 
 @converts("HardSigmoid")
@@ -221,10 +222,12 @@ def _reduced(b: GraphBuilder, x: Value, axis: int, mode: OnnxReduction) -> Value
 
 
 def _hardmax(b: GraphBuilder, x: Value, axis: int) -> Value:
-    best = b.node("Argmax", params.Axis(axis=axis), [b.exact(x)], ElementType.INT32, x.rank)
-    # The number of each place, from the data themselves: it is right for all sizes, also in files of MegEngine's.
-    ones = b.retyped(b.compare(ElemwiseMultiTypeMode.EQ, best, best), ElementType.INT32)
-    ones = b.elemwise(_M.MAX, b.retyped(b.retyped(x, ElementType.BOOL), ElementType.INT32), ones)
+    """1 at the first of the largest elements, which is the only one that has none of them before it. NaN beats all."""
+    best = b.node("OnnxReduce", OnnxReduce(OnnxReduction.MAX, (axis,)), [b.exact(x)], x.kind, x.rank)
+    is_best = b.retyped(b.compare(ElemwiseMultiTypeMode.LEQ, best, x), ElementType.INT32)
+    if x.kind in FLOATS:
+        unknown = b.compare(ElemwiseMultiTypeMode.NEQ, x, x)
+        is_best = b.elemwise(_M.MAX, is_best, b.retyped(unknown, ElementType.INT32))
     counted = params.Cumsum(axis=axis, exclusive=True, reverse=False)
-    places = b.node("Cumsum", counted, [b.exact(ones)], ElementType.INT32, x.rank)
-    return b.retyped(b.compare(ElemwiseMultiTypeMode.EQ, best, places), x.kind)
+    before = b.node("Cumsum", counted, [b.exact(is_best)], ElementType.INT32, x.rank)
+    return b.retyped(b.compare(ElemwiseMultiTypeMode.LT, before, is_best), x.kind)

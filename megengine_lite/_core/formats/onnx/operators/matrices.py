@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
-from megengine_lite._core.formats.onnx.graph_values import Value, check_same_kind
+from megengine_lite._core.formats.onnx.graph_values import FLOATS, Value, check_same_kind
+from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import product
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
@@ -33,17 +34,19 @@ def _gemm(call: Call) -> Value:
     else:
         turned = zip((x, y), (parameters.transposeA, parameters.transposeB), strict=True)
         result = multiplied(b, *(b.transposed(v, (1, 0)) if turns else v for v, turns in turned))
+    if x.kind not in FLOATS and not (alpha.is_integer() and beta.is_integer()):  # fractions of the sum are cut off
+        result, z = b.retyped(result, ElementType.DOUBLE), z and b.retyped(z, ElementType.DOUBLE)
     if alpha != 1:
-        result = b.elemwise(_M.MUL, result, b.number(alpha, x))
+        result = b.elemwise(_M.MUL, result, b.number(alpha, result))
     if z is None or beta == 0:
-        return result
+        return b.retyped(result, x.kind)
     if z.rank > 2:
         raise NotConverted(f"its third input has {z.rank} dimensions, the product two")
     if beta != 1:
-        z = b.elemwise(_M.MUL, z, b.number(beta, x))
+        z = b.elemwise(_M.MUL, z, b.number(beta, z))
     columns = b.known_shape(y)
     width = None if columns is None else columns[0 if parameters.transposeB else 1]
-    return b.elemwise(_M.ADD, result, _not_larger(b, z, result, width))
+    return b.retyped(b.elemwise(_M.ADD, result, _not_larger(b, z, result, width)), x.kind)
 
 
 def _not_larger(b: GraphBuilder, z: Value, result: Value, width: int | None) -> Value:
