@@ -138,6 +138,16 @@ a, b = steps(3, 6), steps(6, 4, dtype=np.int8)
 case("MatMulIntegerToFloat", a, b, number(0.02), number(0.01), number(130, np.uint8), number(3, np.int8), real(4))
 case("MatMulIntegerToFloat", a, b, number(0.02), positive(4), number(130, np.uint8), steps(4, dtype=np.int8),
      why="per column")  # fmt: skip
+for bits, size in ((2, 16), (4, 32), (8, 16)):
+    columns, blocks = 5, -(-40 // size)
+    stored = steps(columns, blocks, size * bits // 8), positive(columns * blocks)
+    more = {"K": 40, "N": columns, "bits": bits, "block_size": size}
+    case("MatMulNBits", real(2, 3, 40), *stored, why=f"{bits} bits", **more)
+    case("MatMulNBits", real(2, 3, 40), *stored, steps(columns * -(-blocks * bits // 8)), why=f"{bits} bits and zeros",
+         **more)  # fmt: skip
+    case("MatMulNBits", real(40), *stored, None, None, real(columns), why=f"{bits} bits and bias", **more)
+case("MatMulNBits", real(2, 40), steps(5, 2, 16), positive(10), positive(10), why="real zeros", K=40, N=5,
+     bits=4, block_size=32)  # fmt: skip
 case("DynamicQuantizeMatMul", real(3, 6), b, number(0.01), number(3, np.int8), real(4))
 case("QGemm", a, number(0.02), number(130, np.uint8), b, number(0.01), number(3, np.int8),
      RNG.integers(-999, 999, 4).astype(np.int32), alpha=0.5)  # fmt: skip
@@ -150,6 +160,8 @@ case("DynamicQuantizeLSTM", real(5, 2, 6), steps(2, 6, 32, dtype=np.int8), steps
      None, None, None, None, positive(2, 32) / 300, np.zeros((2, 32), np.int8), positive(2, 32) / 300,
      np.zeros((2, 32), np.int8), why="per gate", direction="bidirectional", hidden_size=8, outputs="y")  # fmt: skip
 
+# These read constants only.
+STORED = ("MatMulNBits",)
 # What these are given in float is rounded to 8 bits in each round of ONNX Runtime, and not here.
 TOLERANCES = {"DynamicQuantizeLSTM": 0.03}
 
@@ -165,7 +177,11 @@ def test_results_are_those_of_onnx_runtime(op, why, given, attributes):
     domain, version = attributes.pop("domain", DOMAIN), attributes.pop("version", 17)
     node = helper.make_node(op, [n or "" for n in names], outputs, "the_node", domain=domain, **attributes)
     arrays = {n: g for n, g in zip(names, given, strict=True) if n is not None}
-    inputs = {n: g for n, g in arrays.items() if n == next(iter(arrays)) or (op[0] != "Q" and "Quant" not in op)}
+    inputs = {
+        n: g
+        for n, g in arrays.items()
+        if n == next(iter(arrays)) or not (op[0] == "Q" or "Quant" in op or op in STORED)
+    }
     constants = {n: g for n, g in arrays.items() if n not in inputs}
     declared = [(n, KINDS[g.dtype], list(g.shape)) for n, g in inputs.items()]
     model = make([node], declared, [(n, TensorProto.FLOAT, None) for n in outputs if n], constants, version,

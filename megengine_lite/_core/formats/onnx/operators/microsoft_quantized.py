@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import ElementType
@@ -18,6 +20,8 @@ from megengine_lite._core.formats.onnx.operators.microsoft import (
 )
 from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
 from megengine_lite._core.formats.onnx.operators.table import MICROSOFT, Call, NotConverted, converts
+from megengine_lite._core.ir.dtype import FLOAT32
+from megengine_lite._core.ir.graph import DerivedConstant, TensorSpec, Var
 from megengine_lite._core.ir.params import ElemwiseMode
 
 _M = ElemwiseMode
@@ -181,3 +185,50 @@ def _lstm_of_bytes(call: Call) -> list[Value | None]:
 
 def _of_gates(b: GraphBuilder, x: Value) -> Value:
     return b.with_axes(x, [1, 2] if x.rank == 1 else [1])
+
+
+# ---- weights in few bits ---------------------------------------------------------------------------------------------
+
+
+def _unpacked(q: np.ndarray, bits: int) -> np.ndarray:
+    """Numbers of 2, 4 or 8 bits that lie in bytes, the first in the lowest bits."""
+    numbers: np.ndarray = (q[..., None] >> np.arange(0, 8, bits, dtype=np.uint8)) & np.uint8((1 << bits) - 1)
+    return numbers.reshape(*q.shape[:-1], -1)
+
+
+@converts("MatMulNBits", domain=MICROSOFT)
+def _packed_product(call: Call) -> Value:
+    """A product with columns that are stored in blocks, each with a scale and a zero point."""
+    b, x, *stored = call.builder, *(call.input(k) for k in range(3))
+    zeros, order, bias = (call.optional(k) for k in range(3, 6))
+    depth, width, bits, size = (call.positive(name) for name in ("K", "N", "bits", "block_size"))
+    call.know("accuracy_level")
+    if order is not None or call.integer("weight_prepacked", 0):
+        raise NotConverted("blocks in another order, and packed for a processor, are not read")
+    if bits not in (2, 4, 8):
+        raise NotConverted(f"weights of {bits} bits are not defined")
+    parts = stored if zeros is None else [*stored, zeros]
+    constants = [v.var.constant for v in parts if isinstance(v.var, Var) and v.var.const is not None]
+    if len(constants) < len(parts):
+        raise NotConverted("weights that are computed are not read")
+    blocks, is_packed = -(-depth // size), zeros is not None and zeros.kind == ElementType.UINT8
+    row = -(-blocks * bits // 8) if is_packed else blocks
+    wanted = [width * blocks * (size * bits // 8), width * blocks, width * row]
+    sizes = [v.var.spec.size for v in parts if isinstance(v.var, Var)]
+    if sizes != wanted[: len(sizes)] or size * bits % 8 or stored[0].kind != ElementType.UINT8:
+        raise NotConverted(f"{sizes} numbers are no {width} columns of {depth} numbers in blocks of {size}")
+
+    def made(q: np.ndarray, scales: np.ndarray, *zeros: np.ndarray) -> np.ndarray:
+        real = _unpacked(q.reshape(width, blocks, -1), bits).astype(np.float32)
+        middle = np.full((width, blocks), 1 << (bits - 1)) if not zeros else zeros[0].reshape(width, row)
+        middle = _unpacked(middle, bits)[:, :blocks] if is_packed else middle
+        real = (real - middle[:, :, None].astype(np.float32)) * scales.astype(np.float32).reshape(width, blocks, 1)
+        columns: np.ndarray = real.reshape(width, -1)[:, :depth].T
+        return np.ascontiguousarray(columns)
+
+    constant = DerivedConstant(constants, made)
+    weight = Value(
+        Var(b.new_id(), b.label, TensorSpec((depth, width), FLOAT32), constant), ElementType.FLOAT, 2, FLOAT32
+    )
+    result = multiplied(b, x, b.retyped(weight, x.kind))
+    return result if bias is None else b.elemwise(_M.ADD, result, bias)
