@@ -47,6 +47,9 @@ ATTRIBUTES = [
     ),
     (node("ConvTranspose", "x f", output_shape=[0, 9]), r"output_shape is \[0, 9\]"),
     (node("ConvTranspose", "x f", output_shape=[9]), r"output_shape is \[9\]"),
+    (node("Conv", "x f", kernel_shape=[5, 5]), r"kernel_shape is \[5, 5\], and its filters have \[3, 3\]"),
+    (node("ConvTranspose", "x f", kernel_shape=[3]), r"kernel_shape is \[3\], and its filters have \[3, 3\]"),
+    (node("Split", "x", num_outputs=2, axis=1), "num_outputs is 2, and it has 1 outputs"),
     (node("Conv", "x f five"), "bias must have 4 numbers"),
     (node("Conv", "x f one"), "bias must have 4 numbers"),
     (node("ConvTranspose", "x g four", group=2), "bias must have 6 numbers"),
@@ -229,9 +232,7 @@ def test_all_is_listed_that_cannot_be_run_whatever_the_reason():
 
 @pytest.mark.parametrize("version", range(OLDEST, defs.onnx_opset_version() + 1))
 def test_attributes_that_need_not_be_read_are_those_of_the_standard(version):
-    names = (
-        "consumed_inputs kernel_shape momentum num_outputs odd ratio saturate seed sorted spatial stash_type".split()
-    )
+    names = "consumed_inputs kernel_shape momentum odd ratio round_mode saturate seed sorted spatial stash_type".split()
     for domain, op in CONVERTERS:
         if domain == "" and defs.has(op, version, ""):
             known = defs.get_schema(op, version, "").attributes
@@ -243,6 +244,7 @@ def test_attributes_that_need_not_be_read_are_those_of_the_standard(version):
     [
         (12, "Dropout", "ratio", 0.5),
         (9, "Cast", "saturate", 1),
+        (23, "Cast", "round_mode", "up"),
         (13, "Neg", "momentum", 0.5),
         (13, "Relu", "consumed_inputs", [0]),
         (9, "BatchNormalization", "spatial", 1),

@@ -73,10 +73,11 @@ def window_of(call: Call, size: Sequence[int], axes: int) -> WindowAttributes:
 
 def filter_size(call: Call, weights: Value) -> list[int]:
     """The size of a filter's window: from its shape, or as an attribute says."""
-    shape = call.builder.known_shape(weights)
+    shape, size = call.builder.known_shape(weights), call.integers("kernel_shape")
     if shape is not None:
+        if size is not None and tuple(size) != tuple(shape[2:]):
+            raise NotConverted(f"kernel_shape is {size}, and its filters have {list(shape[2:])}")
         return list(shape[2:])
-    size = call.integers("kernel_shape")
     if size is None:
         raise NeedsShapes("the size of its filter is computed when the model runs, and it has no kernel_shape")
     return size

@@ -7,7 +7,7 @@ import numpy as np
 from megengine_lite._core.formats.onnx.graph_values import Value, check_same_kind
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.shapes import element
-from megengine_lite._core.formats.onnx.operators.table import Call, converts
+from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.onnx_params import OnnxMode
 
@@ -23,6 +23,8 @@ def _concat(call: Call) -> Value:
 def _split(call: Call) -> list[Value | None]:
     b, x, count = call.builder, call.input(0), call.n_outputs
     axis = call.axis("axis", 0, x.rank)
+    if call.version >= 18 and (said := call.integer("num_outputs", count)) != count:
+        raise NotConverted(f"num_outputs is {said}, and it has {count} outputs")
     lengths = call.optional(1) if call.version >= 13 else None
     given = call.integers("split") if call.version < 13 else None
     if given is not None:

@@ -38,7 +38,6 @@ _WITHOUT_MEANING = {
         "RMSNormalization": _ALWAYS,
         "Range": range(27, NEWEST + 1),
     },
-    "num_outputs": {"Split": range(18, NEWEST + 1)},
     "sorted": {"TopK": range(11, NEWEST + 1)},
     "saturate": {"Cast": _SINCE_19, "CastLike": _SINCE_19, "QuantizeLinear": _SINCE_19},
     "round_mode": {"Cast": _SINCE_24, "CastLike": _SINCE_24},  # only for a type of 8 bits that is not read
