@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.ir.declared_shape import OpenShape
@@ -61,6 +61,18 @@ class ResultNames:
 
 
 @record(slots=True)
+class StoredTensor:
+    """A tensor that a file stores, and the operators of the file that read it, each with its name, in order."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    size: int
+    nbytes: int
+    readers: dict[str, None] = field(default_factory=dict)
+
+
+@record(slots=True)
 class LoadedModel:
     """A loaded model.
 
@@ -108,6 +120,8 @@ class LoadedModel:
         inputs, those of the last that was made.
     n_file_operators
         How many operators the file has, those of branches and loops among them, where the graph has others.
+    stored_tensors
+        The tensors of the file that its operators read, where the graph has others.
     is_secret
         The file, or the model in the package, is encrypted.
     stamp
@@ -134,6 +148,7 @@ class LoadedModel:
     as_in_file: Callable[[], ModelGraph] | None = None
     result_names: ResultNames | None = None
     n_file_operators: int | None = None
+    stored_tensors: Sequence[StoredTensor] | None = None
     is_secret: bool = False
     stamp: tuple[int, ...] | None = None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.formats.loaded_model import StoredTensor
 from megengine_lite._core.ir.declared_shape import OpenShape, agreed_shape, with_open_sizes
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import (
@@ -73,8 +74,7 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     specs = known_specs(stage) if stage is not None else {}
     in_file = model.listed_graph()
     work, layers = _layers(in_file, stage if in_file is graph else None)
-    constants = {id(v.const): v.const for n in all_nodes(in_file) for v in n.inputs if v.const is not None}
-    arrays = [c.array for c in constants.values()]
+    tensors = tensors_in_file(model, in_file)
     said = {} if shapes else model.open_shapes
     return {
         "container": _container(model),
@@ -88,12 +88,25 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
         "multiply_adds": dict(work.most_common()),
         "multiply_adds_total": sum(work.values()),
         "complete": stage is not None and stage.next_node == len(graph.nodes),
-        "parameters": sum(a.size for a in arrays),
-        "parameter_bytes": sum(a.nbytes for a in arrays),
+        "parameters": sum(t.size for t in tensors),
+        "parameter_bytes": sum(t.nbytes for t in tensors),
         "unsupported": unsupported,
         "problem": problem,
         "layers": layers,
     }
+
+
+def tensors_in_file(model: LoadedModel, listed: ModelGraph) -> Sequence[StoredTensor]:
+    """The tensors that the file stores and its operators read; ``listed`` is the model's listed graph."""
+    if model.stored_tensors is not None:
+        return model.stored_tensors
+    found: dict[int, StoredTensor] = {}
+    for node in all_nodes(listed):
+        for var in node.inputs:
+            if var.const is not None and isinstance(spec := var.spec, TensorSpec):
+                made = StoredTensor(var.name, spec.dtype, spec.shape, spec.size, spec.nbytes)
+                found.setdefault(id(var.const), made).readers[f"{node.op} {node.name}"] = None
+    return [*found.values()]
 
 
 def _container(model: LoadedModel) -> dict[str, Any]:

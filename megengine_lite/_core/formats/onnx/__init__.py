@@ -11,8 +11,8 @@ makes nodes by ``graph_builder`` and asks ``inference`` for shapes. ``ordering``
 in which they can be computed. ``graph_values`` says how scalars and int64 are represented, which tensors here do not
 have. ``narrowing`` makes float32 of double where that is asked for. ``scope`` has the values that the nodes of a
 graph can read, ``branches`` are those of ``If``, ``declarations`` compares values with what the model says of them,
-``tensors`` and ``external_files`` give the values of tensors; ``one_file`` puts
-the latter into the model; ``pieces`` lets go of the file where its records are kept.
+``tensors`` and ``external_files`` give the values of tensors, and ``stored_tensors`` says which nodes read them;
+``one_file`` puts external files into the model; ``pieces`` lets go of the file where its records are kept.
 ``unconverted`` is the graph as it stands in the file, to look at where the model cannot be run.
 
 ``export`` is the way back: a converter for each operator of ours, which makes nodes of ONNX. ``own_operators`` writes

@@ -45,6 +45,7 @@ from megengine_lite._core.formats.onnx.own_operators import DOMAIN as OWN_DOMAIN
 from megengine_lite._core.formats.onnx.own_operators import convert_own_operator
 from megengine_lite._core.formats.onnx.reader import MAX_DEPTH
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
+from megengine_lite._core.formats.onnx.stored_tensors import StoredTensors
 from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
 from megengine_lite._core.operators.base import is_about_values
@@ -86,6 +87,8 @@ class GraphConverter(ControlFlow):
         Has the nodes that have been made.
     narrowing
         Chooses the element types.
+    stored_tensors
+        What the file stores of what has been read.
     not_converted
         The identities of nodes of the record that cannot be run, or that call such.
     """
@@ -107,6 +110,7 @@ class GraphConverter(ControlFlow):
         self._stored = {} if stored is None else stored
         self.builder = GraphBuilder(ids, operators)
         self.narrowing = Narrowing(self.builder, narrow_double)
+        self.stored_tensors = StoredTensors()
         self._n_waiting = 0  # nodes among the missing that can be converted once shapes are known
         self._n_nodes = 0
         self._n_parts = 0
@@ -208,11 +212,13 @@ class GraphConverter(ControlFlow):
             if name in place.values:
                 return place.values[name]
             if name in place.initializers:
+                stored = place.initializers[name]
                 try:
-                    value = place.values[name] = self._constant(place.initializers[name])
+                    value = place.values[name] = self._constant(stored)
                 except UnsupportedOperatorError as error:  # each that reads it is listed
                     self._missing.append(f"{reader or f'output {brief(name)}'} ({self._reason(error)})")
                     return None
+                self.stored_tensors.add(value, name, stored)
                 return value
             if name in place.sparse:
                 listed_as = reader or f"output {brief(name)}"
@@ -330,6 +336,7 @@ class GraphConverter(ControlFlow):
             attributes = self._attributes(node, scope)
             if function is not None:
                 return self._inlined(function, inputs, attributes, scope, domain)
+            self.stored_tensors.note_reader(inputs, f"{shown} {label}")
             if version is None:
                 raise self.fault(
                     f"{_shown(node.op_type)} {brief(label)} is of the domain {brief(domain)}, whose version is "
@@ -355,6 +362,8 @@ class GraphConverter(ControlFlow):
             convert = _converter(domain, node.op_type, version)
             with self._naming(node, label):
                 results = self.narrowing.converted(convert, call)
+            if node.op_type == "Constant" and domain == STANDARD:
+                self.stored_tensors.add(results[0], node.output[0], node)
             if more := call.unread_inputs():
                 raise NotConverted(f"it has {len(call.inputs)} inputs, and must not have more than {more[0]}")
             if unread := call.unread():

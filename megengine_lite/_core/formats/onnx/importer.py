@@ -107,7 +107,9 @@ class _Importer:
         """The model with the graph for inputs of any shapes."""
         scope, inputs, scalars = self._start()
         outputs = self._outputs(scope, scalars)
-        return self._loaded(self._builder.nodes, inputs, outputs, scalars)
+        loaded = self._loaded(self._builder.nodes, inputs, outputs, scalars)
+        loaded.stored_tensors = [*self._converter.stored_tensors.found.values()]
+        return loaded
 
     def model_for_later(self) -> LoadedModel:
         """The model with one node, which stands for the graph that is made once the shapes of the inputs are known."""

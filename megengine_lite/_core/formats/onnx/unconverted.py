@@ -11,7 +11,14 @@ from typing import Any
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
-from megengine_lite._core.formats.onnx.messages import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.messages import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+)
 from megengine_lite._core.formats.onnx.ordering import count_nodes, in_order, label_of, read_by
 from megengine_lite._core.formats.onnx.tensors import DTYPES, tensor_constant
 from megengine_lite._core.ir.foreign import ForeignNode
@@ -121,6 +128,7 @@ class _NamedVariables(dict[str, AnyVar]):
         self._numbers = count()
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = [name for name in dict.fromkeys(i.name for i in graph.input) if name not in self._stored]
+        self._stored.update(_constants(graph))
         self._said = {info.name: _spec(info, 1) for info in graph.input}
         self._said.update((info.name, _spec(info)) for info in (*graph.value_info, *graph.output))
 
@@ -137,6 +145,13 @@ class _NamedVariables(dict[str, AnyVar]):
                 found = AnyVar(number, name, TensorSpec(stored.shape, stored.dtype), constant)
         self[name] = found
         return found
+
+
+def _constants(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    """The tensors that nodes give which read nothing."""
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in _STANDARD and node.output:
+            yield from ((node.output[0], a.t) for a in node.attribute if a.name == "value" and a.t is not None)
 
 
 def _spec(info: ValueInfoProto, unknown: int | None = None) -> Spec | None:

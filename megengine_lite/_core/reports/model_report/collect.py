@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._core.compile.expand import all_nodes
 from megengine_lite._core.device.plan import PlanReport
 from megengine_lite._core.ir.declared_shape import with_open_sizes
-from megengine_lite._core.ir.graph import ModelGraph, TensorSpec
-from megengine_lite._core.reports.model_facts import first_stage, model_facts
+from megengine_lite._core.reports.model_facts import first_stage, model_facts, tensors_in_file
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
 from megengine_lite._core.reports.model_report.recorded_run import RecordedRun, all_plans, set_medians
 from megengine_lite._core.reports.model_report.roofline import measure_roof
@@ -79,7 +77,7 @@ def without_run(
         "problem": why,
         "model": facts,
         **_drawn(file_boxes(graph, stage)),
-        "weights": _weights(graph),
+        "weights": _weights(model),
     }
 
 
@@ -124,7 +122,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
         "operations": recorded[0].flops,
         **_drawn(boxes),
         "memory": {**_memory([plan.report for plan in plans]), **session.memory_usage()},
-        "weights": _weights(model.listed_graph()),
+        "weights": _weights(model),
         "roof": roof,
     }
 
@@ -197,29 +195,17 @@ def _memory(plans: Sequence[PlanReport]) -> dict[str, Any]:
     return {"pieces": pieces, "count": count, "bytes": size, "steps": begin}
 
 
-def _weights(graph: ModelGraph) -> list[dict[str, Any]]:
-    """The largest constants of the file, each with the operators that read it."""
-    found: dict[Hashable, dict[str, Any]] = {}
-    readers: dict[Hashable, dict[str, None]] = {}  # in order, each once
-    parts: set[int] = set()
-    for node in all_nodes(graph):
-        reader = graph.operators_in_file.get(node.name)
-        for var in node.inputs:
-            spec = var.spec
-            if var.const is None or not isinstance(spec, TensorSpec):
-                continue
-            facts = {"name": var.name, "type": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes}
-            key: Hashable = id(var.const)
-            if reader is not None and var.name in ("", node.name):  # a part of what the operator of the file reads
-                key = reader, node.name, facts["type"]
-                facts["name"] = f"made for {node.name}"
-                if key in found and id(var.const) not in parts:
-                    found[key]["bytes"] += spec.nbytes
-                    found[key]["shape"] = [found[key]["bytes"] * spec.size // spec.nbytes] if spec.nbytes else [0]
-            parts.add(id(var.const))
-            found.setdefault(key, facts)
-            readers.setdefault(key, {})[f"{reader or node.op} {node.name}"] = None
-    for key, facts in found.items():
-        names = list(readers[key])
-        facts["by"], facts["more"] = names[:MOST_READERS], max(len(names) - MOST_READERS, 0)
-    return sorted(found.values(), key=lambda w: -w["bytes"])[:MOST_WEIGHTS]
+def _weights(model: LoadedModel) -> list[dict[str, Any]]:
+    """The largest tensors of the file, each with the operators that read it."""
+    found = sorted(tensors_in_file(model, model.listed_graph()), key=lambda t: -t.nbytes)[:MOST_WEIGHTS]
+    return [
+        {
+            "name": t.name,
+            "type": str(t.dtype),
+            "shape": list(t.shape),
+            "bytes": t.nbytes,
+            "by": list(t.readers)[:MOST_READERS],
+            "more": max(len(t.readers) - MOST_READERS, 0),
+        }
+        for t in found
+    ]
