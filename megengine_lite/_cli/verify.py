@@ -159,6 +159,8 @@ _LAYER_HEADER = ("", "operator", "name", "unequal", "difference", "relative", "m
 
 
 def _show_layers(found: dict[str, Any]) -> None:
+    from megengine_lite._core.reports.model_report.layers import name_of_pair, note_on_doubts, state_of_pair
+
     rows = []
     for k, layer in enumerate(found["layers"]):
         numbers = [""] * 6
@@ -167,14 +169,14 @@ def _show_layers(found: dict[str, Any]) -> None:
             numbers += [f"{layer[name]:.3g}" for name in ("difference", "relative", "mean")]
             numbers.append("" if layer["snr_db"] is None else display.fixed_text(layer["snr_db"], 1))
             numbers.append("" if layer["cosine"] is None else display.fixed_text(layer["cosine"], 7))
-        state = state_text(layer, "DIFFERENT") + ("" if layer["sure"] else "?")
-        name = f"{layer['name']} (there {layer['other_name']})" if layer["misnamed"] else layer["name"]
-        rows.append((k, layer["op"], name, *numbers, state))
+        rows.append((k, layer["op"], name_of_pair(layer), *numbers, state_of_pair(layer, "DIFFERENT")))
     print(display.table(rows, _LAYER_HEADER, "rllrrrrrr"))
     mine, theirs = found["unmatched"]
     print(f"\n{len(rows)} results compared; {mine} of this run and {theirs} of the other have no partner")
     if any(layer["misnamed"] for layer in found["layers"]):
         print("results called NAME (there OTHER) have different names: in the other run NAME is another result")
+    if doubts := note_on_doubts(found["layers"]):
+        print(textwrap.fill(doubts, 100))
     if found["first"] is not None:
         first = found["layers"][found["first"]]
         print(f"the first that differs: {found['first']}, {first['op']} {first['name']!r}")

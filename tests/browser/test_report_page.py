@@ -19,7 +19,7 @@ from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir import params
 from megengine_lite._core.reports.model_report.collect import with_runs, without_run
-from megengine_lite._core.reports.model_report.layers import compare_layers, layer_results
+from megengine_lite._core.reports.model_report.layers import LayerResult, compare_layers, layer_results
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
@@ -493,6 +493,41 @@ def test_two_reports_and_their_layers_are_shown(show):
     before = shown.pixels()
     shown.painted(lambda: page.select_option("#colour", "parting"))
     assert "signal to noise" in page.inner_text("#legend") and shown.pixels() != before
+
+
+def test_what_is_odd_about_compared_results_is_said(show, digits):
+    """Counts of NaN, both names where they say different things, and what a question mark stands for."""
+    some = np.array([1, np.nan, 3, 4], np.float32)
+    names = ["nan", "part", "7", "mine", "last"]
+    arrays = [np.full(4, np.nan, np.float32), some, some + 9, np.arange(9, dtype=np.float32), np.zeros(2, np.float32)]
+    runs = [
+        [
+            LayerResult(k, op, name, None, array, (k - 1,), (name,))
+            for k, (op, name, array) in enumerate(zip(["A", "B", "C", "D", "E"], called, values, strict=True))
+        ]
+        for called, values in (
+            (names, arrays),
+            (["nan", "part", "9", "theirs", "last"], [*arrays[:3], arrays[3][::-1], arrays[4] + 1]),
+        )
+    ]
+    runs[1].append(LayerResult(9, "F", "7", None, np.full(4, 5, np.float32), (), ("7",)))
+    report = ModelReport(only(digits))
+    report.add_layers(compare_layers(*runs, same_file=False, tolerance=1e-3, names=["a", "b"]))
+    page = show(report).page
+    rows = page.locator("#layers tbody tr")
+    shown = [rows.nth(k).locator("td").all_inner_texts() for k in range(rows.count())]
+    assert [row[2] for row in shown] == ["nan", "part", "7 (there 9)", "mine (there theirs)", "last"]
+    assert [row[-1] for row in shown] == [
+        "same, all NaN",
+        "same, 1 of 4 NaN",
+        "same, 1 of 4 NaN",
+        "different?",
+        "different",
+    ]
+    assert shown[0][3:-1] == [""] * 6 and shown[1][3:5] == ["0", "0"] and shown[3][3] == "8"
+    said = page.inner_text("#section-layers")
+    assert "With a question mark: found by their place alone" in said
+    assert "The first result that differs is that of D mine (there theirs): by 8 at most" in said
 
 
 def test_a_model_that_does_not_run_says_why_beside_one_that_does(show, digits):

@@ -16,6 +16,7 @@ from megengine_lite._core.reports.model_report.layers import (
     LayerResult,
     compare_layers,
     layer_results,
+    note_on_doubts,
     stored_results,
 )
 from megengine_lite._core.reports.model_report.markdown import to_markdown
@@ -126,7 +127,9 @@ def test_another_branch_is_marked_where_what_follows_differs():
     ]
     assert found["first"] == 0 and "it may be the result of another branch" in found["note"]
     assert found["note"].endswith("The first that differs beyond doubt: 1, Add 'sum'.")
-    assert " different? |" in to_markdown({"reports": [], "layers": found})
+    said = to_markdown({"reports": [], "layers": found})
+    assert " different? |" in said and "| Conv | long \\(there short\\) |" in said
+    assert "With a question mark: found by their place alone" in said
     near = [LayerResult(7, "Conv", "short", None, 1.01 * ours[0].array), theirs[1]]
     found = compare_layers(ours, near, same_file=False, tolerance=1e-3, names="ab")
     assert [x["sure"] for x in found["layers"]] == [True, True] and "branch" not in found["note"]
@@ -286,6 +289,7 @@ def test_name_with_nothing_in_common_is_marked_where_what_follows_is_the_same():
     found = compare_layers(ours, theirs, same_file=False, tolerance=1e-3, names="ab")
     assert [(x["equal"], x["sure"]) for x in found["layers"]] == [(True, True)] * 2 + [(False, False), (True, True)]
     assert found["first"] == 2 and "found by its name alone" in found["note"]
+    assert note_on_doubts(found["layers"]).startswith("With a question mark: found by their name alone")
     stored = stored_results({r.name: r.array for r in theirs})
     found = compare_layers(ours, stored, same_file=False, tolerance=1e-3, names="ab")
     assert [x["sure"] for x in found["layers"]] == [True, True, False, True]

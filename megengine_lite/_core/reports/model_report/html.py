@@ -16,7 +16,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from megengine_lite._core.reports.differences import has_numbers
 from megengine_lite._core.reports.model_report.graph_layout import BOX_HEIGHT, BOX_WIDTH, lay_out
+from megengine_lite._core.reports.model_report.layers import name_of_pair, note_on_doubts, state_of_pair
 
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = (
@@ -59,11 +61,21 @@ def _drawn(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**report, "layout": places}
 
 
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The comparison with what its table says in words."""
+    layers = [
+        {**layer, "title": name_of_pair(layer), "state": state_of_pair(layer), "has_numbers": has_numbers(layer)}
+        for layer in found["layers"]
+    ]
+    return {**found, "layers": layers, "doubts": note_on_doubts(layers)}
+
+
 def to_html(content: Mapping[str, Any]) -> str:
     """The page for ``reports``, and ``comparison`` and ``layers`` if the content has them."""
     script = '"use strict";\n(() => {\n' + "\n".join(map(_source, SCRIPTS)) + "})();\n"
     style = _source("style.css")
     reports = [_drawn(report) for report in content["reports"]]
+    compared = {"layers": _compared(content["layers"])} if "layers" in content else {}
     title = " and ".join(dict.fromkeys(report["name"] for report in reports))
     policy = f"default-src 'none'; script-src {_policy(script)}; style-src {_policy(style)}; img-src data:"
     parts = {
@@ -71,6 +83,6 @@ def to_html(content: Mapping[str, Any]) -> str:
         "title": escape(title),
         "style": style,
         "script": script,
-        "data": _as_data({**content, "reports": reports}),
+        "data": _as_data({**content, "reports": reports, **compared}),
     }
     return re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], _source("page.html"))

@@ -17,7 +17,7 @@ import numpy as np
 
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.quantize import to_float32, to_float64
-from megengine_lite._core.reports.differences import compare, compare_closely
+from megengine_lite._core.reports.differences import compare, compare_closely, state_text
 from megengine_lite._records import record, replace
 from megengine_lite.errors import LiteValueError
 
@@ -97,6 +97,7 @@ def layer_results(session: Session, model: LoadedModel | None = None) -> list[La
 _DOUBTFUL = "doubtful name"
 _GUESSED = ("order", "stem", _DOUBTFUL)
 """Ways to find pairs that say nothing of their numbers."""
+_BY_NAME = ("name", _DOUBTFUL)
 
 _Partners: TypeAlias = dict[int, tuple[LayerResult, str]]
 """For the number of a result the one that belongs to it, and how it was found."""
@@ -365,7 +366,7 @@ def _note_on_first(layers: Sequence[Mapping[str, Any]], first: int) -> str:
     note = _note(layers[first])
     if layers[first]["sure"]:
         return note
-    by_name = layers[first]["matched_by"] in ("name", _DOUBTFUL)
+    by_name = layers[first]["matched_by"] in _BY_NAME
     note += (
         f"{' ' if note else ''}The other run's result was found by its {'name' if by_name else 'place'} alone, and both"
         f" have little in common: it may be {'another one' if by_name else 'the result of another branch'}."
@@ -374,6 +375,30 @@ def _note_on_first(layers: Sequence[Mapping[str, Any]], first: int) -> str:
     if sure is None:
         return note
     return f"{note} The first that differs beyond doubt: {sure}, {layers[sure]['op']} {layers[sure]['name']!r}."
+
+
+def name_of_pair(layer: Mapping[str, Any]) -> str:
+    """The name of a result, and that in the other run where the pair would else be taken for another one."""
+    other = layer["other_name"]
+    shows_both = layer["misnamed"] or not layer["sure"]
+    return f"{layer['name']} (there {other})" if shows_both and other != layer["name"] else layer["name"]
+
+
+def state_of_pair(layer: Mapping[str, Any], different: str = "different") -> str:
+    """What was found, in a few words, with a question mark where the pair is in doubt."""
+    return state_text(layer, different) + ("" if layer["sure"] else "?")
+
+
+def note_on_doubts(layers: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the question marks; empty if there are none."""
+    ways = [layer["matched_by"] in _BY_NAME for layer in layers if not layer["sure"]]
+    if not ways:
+        return ""
+    found = "name or place" if True in ways and False in ways else "name" if ways[0] else "place"
+    return (
+        f"With a question mark: found by their {found} alone, and they have hardly anything in common, so they may be"
+        " different results."
+    )
 
 
 def _note(layer: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from megengine_lite._core.reports.differences import has_numbers, state_text
+from megengine_lite._core.reports.differences import has_numbers
+from megengine_lite._core.reports.model_report.layers import name_of_pair, note_on_doubts, state_of_pair
 from megengine_lite._core.reports.units import bytes_text, count_text, ratio_text, shape_text
 
 # Rows of tables that may be long.
@@ -186,15 +187,17 @@ def _layers(found: Mapping[str, Any]) -> list[str]:
     rows = (
         (
             layer["op"],
-            layer["name"],
+            name_of_pair(layer),
             *("" if not has_numbers(layer) or layer[k] is None else _short(layer[k]) for k in _NUMBERS),
-            state_text(layer, "different") + ("" if layer["sure"] else "?"),
+            state_of_pair(layer),
         )
         for layer in layers
     )
     header = ("operator", "name", "unequal", "difference", "relative", "SNR dB", "cosine", "")
     named = f"{found['layers'][first]['op']} {found['layers'][first]['name']}"
-    return [*lines, f"The first that differs: {cell(named)}. {found['note']}".rstrip(), "", *table(header, rows)]
+    lines += [f"The first that differs: {cell(named)}. {found['note']}".rstrip(), "", *table(header, rows)]
+    doubts = note_on_doubts(layers)
+    return [*lines, doubts, ""] if doubts else lines
 
 
 def to_markdown(content: Mapping[str, Any]) -> str:

@@ -3,8 +3,9 @@
 const LAYER_PLOT = { height: 220, left: 64, right: 16, top: 14, bottom: 34 };
 const BEST = 200; // decibels at which a plot ends: equal numbers have no noise at all
 
-const partingText = (layer) =>
-  layer.reason || `by ${exactText(layer.difference)} at most (${exactText(layer.relative)} of the largest value), ${snrText(layer)}`;
+const partingText = (layer) => (layer.has_numbers && layer.unequal ? `${layer.state}, ${distanceText(layer)}` : layer.state);
+const distanceText = (layer) =>
+  `by ${exactText(layer.difference)} at most (${exactText(layer.relative)} of the largest value), ${snrText(layer)}`;
 const snrText = (layer) => (layer.snr_db === null ? "equal" : `${fixedText(layer.snr_db, 1)} dB`);
 
 function showLayers(page) {
@@ -15,24 +16,25 @@ function showLayers(page) {
   const first = layers.findIndex((l) => !l.equal);
   const said = first < 0
     ? `All ${layers.length} results that both have are the same within ${found.tolerance} of their largest value.`
-    : `The first result that differs is that of ${layers[first].op} ${layers[first].name}: ${partingText(layers[first])}. ${found.note}`;
+    : `The first result that differs is that of ${layers[first].op} ${layers[first].title}: ${layers[first].has_numbers ? distanceText(layers[first]) : layers[first].state}. ${found.note}`;
   const rows = element("div");
+  const number = (text) => (l) => (l.has_numbers ? text(l) : "");
   const short = Math.max(20, first + 4);
   longTable(rows, [
     ["", "number", (l) => layers.indexOf(l)],
     ["operator", "text", (l) => l.op],
-    ["name", "text", (l) => l.name],
-    ["unequal", "number", (l) => (l.reason ? "" : l.unequal.toLocaleString("en"))],
-    ["largest difference", "number", (l) => (l.reason ? l.reason : exactText(l.difference)) + (l.sure ? "" : " ?")],
-    ["of largest value", "number", (l) => (l.reason ? "" : exactText(l.relative))],
-    ["mean difference", "number", (l) => (l.reason ? "" : exactText(l.mean))],
-    ["signal to noise", "number", (l) => (l.reason ? "" : snrText(l))],
-    ["cosine", "number", (l) => (l.reason || l.cosine === null ? "" : fixedText(l.cosine, 7))],
+    ["name", "text", (l) => l.title],
+    ["unequal", "number", number((l) => l.unequal.toLocaleString("en"))],
+    ["largest difference", "number", number((l) => exactText(l.difference))],
+    ["of largest value", "number", number((l) => exactText(l.relative))],
+    ["mean difference", "number", number((l) => exactText(l.mean))],
+    ["signal to noise", "number", number(snrText)],
+    ["cosine", "number", number((l) => (l.cosine === null ? "" : fixedText(l.cosine, 7)))],
+    ["", "said", (l) => l.state],
   ], layers, page, short, (l) => (!l.equal ? "parts" : ""));
   const [mine, theirs] = found.unmatched;
-  const doubt = layers.some((l) => !l.sure) ? " With a question mark: found by their place alone, they may be results of two branches." : "";
   const lonely = mine || theirs ? `; ${mine} and ${theirs} that only one has, because operators are fused or names differ` : "";
-  const how = `${found.names[0]} against ${found.names[1]}: ${countOf(layers.length, "result")} that both have${lonely}.${doubt}`;
+  const how = `${found.names[0]} against ${found.names[1]}: ${countOf(layers.length, "result")} that both have${lonely}. ${found.doubts}`;
   clear(byId("layers"), element("p", { class: "muted" }, how), element("p", {}, said), element("div", { class: "plot" }, layerPlot(page, found)), rows);
 }
 
@@ -53,7 +55,7 @@ function layerPlot(page, { layers }) {
     const colour = !layer.equal ? colours.wrong : colours.accent;
     const mark = shape("circle", { class: "mark", cx: x(k), cy: y(values[k]), r: layers.length > 150 ? 2 : 3.5, fill: colour });
     mark.addEventListener("click", () => page.choose(page.nodeNamed(layer.name), true));
-    drawing.append(withTip(mark, `${layer.op} ${layer.name}\n${partingText(layer)}`));
+    drawing.append(withTip(mark, `${layer.op} ${layer.title}\n${partingText(layer)}`));
   });
   drawing.append(shape("text", { class: "muted", x: (LAYER_PLOT.left + width) / 2, y: height - 8, "text-anchor": "middle" }, "operators in the order in which they run"));
   return drawing;
