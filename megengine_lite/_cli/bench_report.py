@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 _RUNS = 10
 _ITERATION = ("network", "begin_ms", "ms")
 _OPERATOR = ("operator", "name", "algorithm", "outputs", "ms", "min_ms", "max_ms", "gflops")
-# With these a spreadsheet takes text for a formula.
-_FORMULA = ("=", "+", "-", "@")
+# Where a spreadsheet takes text for a formula: at the beginning of a cell, which may be behind any separator. The last
+# four characters are the wide forms of the first.
+_FORMULA = re.compile(r"(?:^|(?<=[,;|]))(?=\s*[=+\-@＝＋－＠])")
 
 
 def make_folder(path: str) -> Path:
@@ -76,4 +78,4 @@ def _cell(value: Any) -> str:
     if not isinstance(value, str):
         return "" if value is None else repr(value)
     shown = one_line(printable(value))
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+    return _FORMULA.sub("'", shown)

@@ -112,7 +112,23 @@ def test_report_has_every_run_and_every_operator(run_json, tmp_path):
     assert rows[-1]["outputs"] == "4x10"
 
 
-@pytest.mark.parametrize(("name", "cell"), [("=1+1", "'=1+1"), ("\x1b[2J<script>\n", "\\x1b[2J<script>\\n")])
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        (" =1", "' =1"),
+        ("\t=1", "\\t=1"),
+        ("\N{FULLWIDTH EQUALS SIGN}1", "'\N{FULLWIDTH EQUALS SIGN}1"),
+        ("a;=1", "a;'=1"),
+        ("a,@b", "a,'@b"),
+        ("a=1-2", "a=1-2"),
+        ("conv-1", "conv-1"),
+        ("\x1b[2J<script>\n", "\\x1b[2J<script>\\n"),
+    ],
+)
 def test_names_in_tables_are_only_text(run_json, tmp_path, name, cell):
     """That of a result, or of an operator whose result has none."""
     for of_results in ({1: name}, {}):
