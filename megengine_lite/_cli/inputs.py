@@ -256,7 +256,7 @@ def _read_json(path: str, name: str) -> np.ndarray:
     """``{"NAME": {"shape": [...], "type": "float32", "raw": [...]}}``."""
     content = read_file(path)
     try:
-        return read_json(content, name)
+        return read_json(content, name, path)
     except LiteValueError:
         raise
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

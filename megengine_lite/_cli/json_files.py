@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from megengine_lite._core.system.files import read_file, write_made
@@ -38,16 +39,16 @@ def write_text(path: str, text: str, source: str | None = None) -> int:
     return len(content)
 
 
-def read(path: str, what: str) -> Any:
-    """The content of a file; ``what`` says what it should be.
+def once_in(path: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Makes the objects of a file, for ``object_pairs_hook``.
 
     Raises
     ------
-    LiteOSError, LiteValueError
-        It cannot be read, is no JSON, or has a key twice: which of the two is meant is not known.
+    LiteValueError
+        An object has a key twice: which of the two is meant is not known.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             count = Counter(key for key, _ in pairs)
@@ -55,8 +56,19 @@ def read(path: str, what: str) -> Any:
             raise LiteValueError(f"{path} has {brief(twice)} twice in one object: leave one of them out")
         return found
 
+    return made
+
+
+def read(path: str, what: str) -> Any:
+    """The content of a file; ``what`` says what it should be.
+
+    Raises
+    ------
+    LiteOSError, LiteValueError
+        It cannot be read, is no JSON, or has a key twice in an object.
+    """
     try:
-        return json.loads(read_file(path), object_pairs_hook=once)
+        return json.loads(read_file(path), object_pairs_hook=once_in(path))
     except LiteError:
         raise
     except (ValueError, RecursionError) as error:

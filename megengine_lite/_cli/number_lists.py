@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._api.model_inputs import in_type
+from megengine_lite._cli.json_files import once_in
 from megengine_lite.errors import LiteValueError, brief
 
 _NAMES = {
@@ -41,9 +42,9 @@ def read_numbers(text: str, dtype: np.dtype[Any], what: str) -> np.ndarray:
         raise LiteValueError(f"{text[:80]!r} is not a list of numbers: {error}") from None
 
 
-def read_json(content: bytes, name: str) -> np.ndarray:
+def read_json(content: bytes, name: str, path: str) -> np.ndarray:
     """The array of an input in ``{"NAME": {"shape": [...], "type": "float32", "raw": [...]}}``."""
-    entry = json.loads(content, parse_float=_real)[name]
+    entry = json.loads(content, parse_float=_real, object_pairs_hook=once_in(path))[name]
     dtype = np.dtype(entry["type"])
     if dtype.kind not in "biuf":
         raise ValueError(f"{dtype} is no type of numbers")

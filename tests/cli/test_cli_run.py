@@ -164,6 +164,8 @@ def test_run_without_input_says_what_is_missing(error_of):
         ("other.npz", "has none of the inputs data"),
         ("data=other.npz", "other.npz has no array 'data'; there are x"),
         ("data.json", "does not describe input 'data'"),
+        ("twice.json", "twice.json has 'data' twice in one object: leave one of them out"),
+        ("inside.json", "inside.json has 'raw' twice in one object: leave one of them out"),
         ("x.pickle", "pickle files can run code"),
     ],
 )
@@ -174,6 +176,9 @@ def test_run_refuses_inputs(error_of, tmp_path, monkeypatch, value, message):
     Path("damaged.npz").write_bytes(b"PK\3\4garbage")
     np.savez("other.npz", x=np.zeros(1))
     Path("data.json").write_text('{"data": 3}')
+    entry = '"data": {"shape": [1], "type": "float32", "raw": [1]}'
+    Path("twice.json").write_text(f"{{{entry}, {entry}}}")
+    Path("inside.json").write_text('{"data": {"shape": [1], "raw": [1], "raw": [2]}}')
     text = error_of("run", DIGITS, "--input", value)
     assert message in text and text.count("\n") == 1
 
