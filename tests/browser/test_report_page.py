@@ -5,121 +5,23 @@ from __future__ import annotations
 import copy
 import random
 import re
-import shutil
-import time
 
 import numpy as np
 import pytest
 from support import onnx_models
-from support.api_samples import DIGITS, IMAGES, loaded
 from support.graphs import GraphBuilder, session_of
 from support.loader_samples import input_operator, operator, to_bytes
+from support.shown_reports import NEEDED, SIZE, only
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir import params
 from megengine_lite._core.reports.model_report.collect import with_runs, without_run
-from megengine_lite._core.reports.model_report.layers import LayerResult, compare_layers, layer_results
 from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite._core.runtime.session import Session
 from megengine_lite._core.session_config import SessionConfig
 
-try:
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    sync_playwright = None
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-    pytest.mark.skipif(sync_playwright is None, reason="the package playwright is not installed"),
-]
-SIZE = {"width": 1440, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
-
-
-class Shown:
-    """A report in the browser, and everything that went wrong there."""
-
-    def __init__(self, browser, path, scheme="light", size=SIZE):
-        self.context = browser.new_context(color_scheme=scheme, viewport=size)
-        self.page = self.context.new_page()
-        self.faults: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.faults.append(dialog.message), dialog.dismiss()))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.url = path.as_uri()
-        self.page.goto(self.url)
-        self.wait("complete")
-
-    def _note(self, message):
-        if message.type in ("error", "warning") and "willReadFrequently" not in message.text:  # that is about tests
-            self.faults.append(message.text)
-
-    def wait(self, name):
-        for _ in range(600):
-            if self.get(name):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"{name} never came: {self.faults}")
-
-    def get(self, expression):
-        return self.page.evaluate(f"() => reportPage.{expression}")
-
-    def pixels(self, selector="#graph"):
-        """The different colours of a canvas, and how many pixels each has."""
-        script = """(selector) => {
-            const canvas = document.querySelector(selector), counts = {};
-            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-            for (let k = 0; k < data.length; k += 4) {
-                const key = `${data[k]},${data[k + 1]},${data[k + 2]}`;
-                counts[key] = (counts[key] || 0) + 1;
-            }
-            return counts;
-        }"""
-        return self.page.evaluate(script, selector)
-
-    def painted(self, action):
-        """Does something, and waits until the graph has been drawn again."""
-        action()
-        self.page.wait_for_timeout(120)
-
-    def close(self):
-        self.context.close()
-        assert self.faults == []
-        assert self.requests == [self.url]
-
-
-@pytest.fixture
-def show(browser, tmp_path):
-    opened = []
-
-    def open_report(report, **how):
-        path = tmp_path / f"{len(opened)}.html"
-        report.save(path)
-        opened.append(Shown(browser, path, **how))
-        return opened[-1]
-
-    yield open_report
-    for shown in opened:
-        shown.close()
-
-
-@pytest.fixture(scope="module")
-def digits() -> ModelReport:
-    network = loaded(DIGITS)
-    network.get_io_tensor("data").set_data_by_copy(IMAGES)
-    return network.report(runs=2, warmup=0)
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +63,6 @@ def test_page_draws_everything_in_both_schemes(show, digits, scheme):
     shown.painted(lambda: page.click("#scheme"))
     after = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert after != back and shown.pixels() != before
-
-
-def only(report):
-    (found,) = report.content["reports"]
-    return found
 
 
 def place_of(shown, k):
@@ -259,18 +156,18 @@ def test_a_report_in_a_frame_that_is_shown_later_is_drawn_whole(browser, digits,
     page.wait_for_timeout(500)
     page.evaluate("() => { document.body.style.display = 'block'; }")
     (frame,) = page.frames[1:]
-    for _ in range(100):
+    drawings = "() => ['roofline', 'treemap'].map((id) => document.querySelector(`#${id} svg`).getBoundingClientRect())"
+    for _ in range(600):
         page.wait_for_timeout(100)
         scale, left, top, (width, height), (w, h) = frame.evaluate(
             "() => { const g = reportPage.graph; return [g.scale, g.left, g.top, g.size, g.report.layout.size]; }"
         )
-        if width:
+        boxes = frame.evaluate(drawings)
+        if width and all(box["width"] > 250 for box in boxes):
             break
     assert 0 < scale <= 1.15 and left >= 0 and top >= 0
     assert left + w * scale <= width and top + h * scale <= height
-    widths = "() => ['roofline', 'treemap'].map((id) => document.querySelector(`#${id} svg`).getBoundingClientRect())"
-    for box in frame.evaluate(widths):
-        assert 250 < box["width"] <= 900
+    assert all(250 < box["width"] <= 900 for box in boxes)
     page.close()
 
 
@@ -469,108 +366,6 @@ def test_what_is_not_known_inside_of_an_operator_is_shown_with_it(show, tmp_path
     assert "If choice with other.Frobnicate <b>inner</b>" in page.inner_text("#details")
     page.click("#details >> text=If choice")
     assert "other.Frobnicate <b>inner</b>" in page.inner_text("#details")
-
-
-def test_two_reports_and_their_layers_are_shown(show):
-    model = load_model(DIGITS)
-    reports, results = [], []
-    for fuse in (True, False):
-        session = Session(model, SessionConfig(explain=True, fuse=fuse))
-        session.set_array("data", IMAGES)
-        reports.append(ModelReport(with_runs(session, "fused" if fuse else "plain", 1, 0)))
-        results.append(layer_results(session))
-    both = reports[0].beside(reports[1])
-    both.add_layers(compare_layers(*results, same_file=True, tolerance=1e-12, names=["fused", "plain"]))
-    shown = show(both)
-    page = shown.page
-    assert page.locator("#tabs button").all_inner_texts() == ["fused", "plain"]
-    assert "time of a run" in page.inner_text("#comparison")
-    assert "The first result that differs is that of" in page.inner_text("#layers")
-    assert page.locator("#layers circle").count() == len(both.content["layers"]["layers"])
-    count = shown.get("report.nodes.length")
-    page.click("#tabs >> text=plain")
-    assert page.inner_text("h1") == "plain" and shown.get("report.nodes.length") > count
-    before = shown.pixels()
-    shown.painted(lambda: page.select_option("#colour", "parting"))
-    assert "signal to noise" in page.inner_text("#legend") and shown.pixels() != before
-
-
-def test_what_is_odd_about_compared_results_is_said(show, digits):
-    """Counts of NaN, both names where they say different things, and what a question mark stands for."""
-    some = np.array([1, np.nan, 3, 4], np.float32)
-    names = ["nan", "part", "7", "mine", "last"]
-    arrays = [np.full(4, np.nan, np.float32), some, some + 9, np.arange(9, dtype=np.float32), np.zeros(2, np.float32)]
-    runs = [
-        [
-            LayerResult(k, op, name, None, array, (k - 1,), (name,))
-            for k, (op, name, array) in enumerate(zip(["A", "B", "C", "D", "E"], called, values, strict=True))
-        ]
-        for called, values in (
-            (names, arrays),
-            (["nan", "part", "9", "theirs", "last"], [*arrays[:3], arrays[3][::-1], arrays[4] + 1]),
-        )
-    ]
-    runs[1].append(LayerResult(9, "F", "7", None, np.full(4, 5, np.float32), (), ("7",)))
-    report = ModelReport(only(digits))
-    report.add_layers(compare_layers(*runs, same_file=False, tolerance=1e-3, names=["a", "b"]))
-    page = show(report).page
-    rows = page.locator("#layers tbody tr")
-    shown = [rows.nth(k).locator("td").all_inner_texts() for k in range(rows.count())]
-    assert [row[2] for row in shown] == ["nan", "part", "7 (there 9)", "mine (there theirs)", "last"]
-    assert [row[-1] for row in shown] == [
-        "same, all NaN",
-        "same, 1 of 4 NaN",
-        "same, 1 of 4 NaN",
-        "different?",
-        "different",
-    ]
-    assert shown[0][3:-1] == [""] * 6 and shown[1][3:5] == ["0", "0"] and shown[3][3] == "8"
-    said = page.inner_text("#section-layers")
-    assert "With a question mark: found by their place alone" in said
-    assert "The first result that differs is that of D mine (there theirs): by 8 at most" in said
-
-
-def test_a_model_that_does_not_run_says_why_beside_one_that_does(show, digits):
-    model = load_model(DIGITS)
-    other = ModelReport(without_run(model, "other.mge", {}, problem="the <b>reason</b>"))
-    for both in (digits.beside(other), other.beside(digits)):
-        page = show(both).page
-        said = page.inner_text("#comparison")
-        assert "other.mge does not run: the <b>reason</b>" in said
-        assert "operators in the file" in said and "time of a run" in said
-        page.click("#tabs >> text=other.mge")
-        assert "the <b>reason</b>" in page.inner_text("#problem")
-    assert "other.mge does not run:** the " in both.to_markdown().split("# Comparison")[1]
-
-
-@pytest.mark.parametrize("width", [420, 800, 1440])
-def test_tables_fit_into_the_page(show, width):
-    """Nothing has to be scrolled sideways, and no word of a title is broken."""
-    model = load_model(DIGITS)
-    reports, results = [], []
-    for isa in ("base", None):
-        session = Session(model, SessionConfig(explain=True, isa=isa))
-        session.set_array("data", IMAGES)
-        reports.append(ModelReport(with_runs(session, f"digits.mge --threads 1 --isa {isa}", 1, 0)))
-        results.append(layer_results(session))
-    both = reports[0].beside(reports[1])
-    both.add_layers(compare_layers(*results, same_file=True, tolerance=1e-3, names=["one", "two"]))
-    page = show(both, size={"width": width, "height": 900}).page
-    tables = page.locator(".scroll")
-    assert tables.count() == 5
-    for k in range(tables.count()):
-        assert tables.nth(k).evaluate("(place) => place.scrollWidth <= place.clientWidth"), tables.nth(k).inner_text()
-    broken = """(title) => {
-        const words = title.textContent.split(/[ -]+/).filter(Boolean), text = title.firstChild;
-        return words.filter((word) => {
-            const range = document.createRange(), begin = text.data.indexOf(word);
-            range.setStart(text, begin);
-            range.setEnd(text, begin + word.length);
-            return range.getClientRects().length > 1;
-        });
-    }"""
-    titles = page.locator("th:not(:empty)")
-    assert [titles.nth(k).evaluate(broken) for k in range(titles.count())] == [[]] * titles.count()
 
 
 def test_printed_page_is_light_and_fits_the_paper(show, digits):
