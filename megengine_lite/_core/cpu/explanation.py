@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.steps import Tensor
 from megengine_lite._core.device.plan import Origin
-from megengine_lite._core.device.planned_graph import PlannedGraph, PlannedNode, PlannedVar
-from megengine_lite._core.ir.graph import AnyVar
+from megengine_lite._core.device.planned_graph import PlannedGraph, PlannedNode, PlannedVar, Standing
+from megengine_lite._core.ir.graph import AnyVar, Var
 from megengine_lite._records import record
 
 
@@ -28,13 +28,18 @@ def describe_memory(tensor: Tensor) -> str:
     return f"blocks of {tensor.width} channels{padded}"
 
 
-def _begin(tensor: Tensor) -> int:
-    """The first step that touches the memory of a tensor. Copies in other layouts are made later than the first."""
-    first = tensor.ref.piece.first
-    return -1 if first is None else first
+def _shape(var: AnyVar) -> tuple[int, ...] | None:
+    return var.shape if isinstance(var, Var) else None
 
 
-def explain(ctx: Lowering, ends: Sequence[int], outputs: Sequence[int], inputs: Sequence[int]) -> Explanation:
+def explain(
+    ctx: Lowering,
+    ends: Sequence[int],
+    made: Mapping[AnyVar, Tensor],
+    outputs: Sequence[int],
+    inputs: Sequence[int],
+    before: Collection[AnyVar],
+) -> Explanation:
     """The explanation of a plan.
 
     Parameters
@@ -43,9 +48,14 @@ def explain(ctx: Lowering, ends: Sequence[int], outputs: Sequence[int], inputs: 
         After lowering.
     ends
         How many steps there are after each node.
+    made
+        Where nodes put their results. Copies in other layouts are made for those that read them.
     outputs, inputs
         The numbers in the model's graph of the variables that the plan makes and reads.
+    before
+        The variables that the graph had before the passes.
     """
+    shapes = {var.id: _shape(var) for var in before}
     tensors: dict[AnyVar, list[Tensor]] = {}
     for var, tensor in ctx.tensors():
         tensors.setdefault(var, []).append(tensor)
@@ -56,7 +66,8 @@ def explain(ctx: Lowering, ends: Sequence[int], outputs: Sequence[int], inputs: 
         assert var.spec is not None
         places[var] = len(variables)
         memory = " and ".join(dict.fromkeys(map(describe_memory, tensors.get(var, ()))))
-        variables.append(PlannedVar(var.id, var.name, var.spec, memory))
+        twin = Standing.TWIN if _shape(var) == shapes.get(var.id) else Standing.PIECE
+        variables.append(PlannedVar(var.id, var.name, var.spec, memory, Standing.SAME if var in before else twin))
         return places[var]
 
     graph = ctx.graph
@@ -66,7 +77,7 @@ def explain(ctx: Lowering, ends: Sequence[int], outputs: Sequence[int], inputs: 
         reads = tuple(places[v] for v in dict.fromkeys(node.inputs) if v in places)
         makes = tuple(map(add, node.outputs))
         nodes.append(PlannedNode(Origin.of(node), reads, makes, first, end))
-        results.append([(variables[places[v]], min(tensors[v], key=_begin)) for v in node.outputs if v in tensors])
+        results.append([(variables[places[v]], made[v]) for v in node.outputs if v in made])
         first = end
-    made = [(places[v], number) for v, number in zip(graph.outputs, outputs, strict=True) if v in places]
-    return Explanation(PlannedGraph(variables, nodes, given, made), results)
+    wanted = [(places[v], number) for v, number in zip(graph.outputs, outputs, strict=True) if v in places]
+    return Explanation(PlannedGraph(variables, nodes, given, wanted), results)

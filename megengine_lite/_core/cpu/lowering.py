@@ -100,6 +100,12 @@ class Lowering:
         yield from self._plain.items()
         yield from ((var, t) for var, tensors in self._blocked.items() for t in tensors)
 
+    def made(self, var: AnyVar) -> Tensor | None:
+        """Where the node that makes a variable puts it, if that has been lowered and no reader of it has."""
+        if not isinstance(var, Var):
+            return None
+        return self._blocked[var][0] if var in self._blocked else self._plain.get(var)
+
     def lower(self, node: Node) -> bool:
         """Emits the steps of a node by its row of the table; False if there is no kernel for it."""
         first_blocked = bool(node.inputs) and self.is_blocked(node.inputs[0]) and not self.is_plain(node.inputs[0])

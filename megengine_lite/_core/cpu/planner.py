@@ -274,9 +274,18 @@ def _take_inputs(ctx: Lowering, stage: Stage) -> list[Slot]:
     return inputs
 
 
-def _lower_nodes(ctx: Lowering, readers: dict[AnyNode | None, Reader]) -> list[int]:
-    """Makes steps of all nodes, and lets go of their ``readers``; returns how many steps there are after each node."""
+def _lower_nodes(ctx: Lowering, readers: dict[AnyNode | None, Reader], made: dict[AnyVar, Tensor] | None) -> list[int]:
+    """Makes steps of all nodes, and lets go of their ``readers``; returns how many steps there are after each node.
+
+    ``made`` takes the places where nodes put their results, if they are wanted.
+    """
     ends = []
+
+    def end(node: AnyNode) -> None:
+        ends.append(len(ctx.steps))
+        if made is not None:
+            made.update((v, tensor) for v in node.outputs if (tensor := ctx.made(v)) is not None)
+
     for node in ctx.graph.nodes:
         if isinstance(node, Node):
             if checked(node, REGISTRY[node.op].makes_non_negative, node, ctx.is_non_negative):
@@ -284,13 +293,13 @@ def _lower_nodes(ctx: Lowering, readers: dict[AnyNode | None, Reader]) -> list[i
             if all(v.spec.size == 0 for v in node.outputs):
                 for v in node.outputs:
                     ctx.new_plain(v)
-                ends.append(len(ctx.steps))
+                end(node)
                 continue
         empty = any(v.spec.size == 0 for v in node.inputs)
         if empty or not isinstance(node, Node) or not checked(node, ctx.lower, node):
             ctx.host(node)
         readers.pop(node, None)
-        ends.append(len(ctx.steps))
+        end(node)
     return ends
 
 
@@ -321,19 +330,23 @@ def build_plan(stage: Stage, kernels: KernelSet, pool: ConstantPool, config: Ses
     # Passes may replace output variables, but not change their order.
     wanted = [stage.original[v] for v in graph.outputs]
     _name_results(graph)
+    before: set[AnyVar] = set()
+    made: dict[AnyVar, Tensor] | None = None
+    if config.explain:
+        before, made = {*graph.inputs, *(v for node in graph.nodes for v in node.outputs)}, {}
     passes.run(graph, pool, config)
     ctx = Lowering(graph, kernels, pool, config, TABLE)
     inputs = _take_inputs(ctx, stage)
     readers = _announce_readers(graph)  # that of the outputs stays until the end
-    ends = _lower_nodes(ctx, readers)
+    ends = _lower_nodes(ctx, readers, made)
     outputs, dynamic = _give_outputs(ctx, wanted, 1 + len(inputs))
     if logger.isEnabledFor(DEBUG):
         _log_steps(ctx.steps)
     explanation = None
-    if config.explain:
+    if made is not None:
         from megengine_lite._core.cpu.explanation import explain
 
-        explanation = explain(ctx, ends, [v.id for v in wanted], [slot.var.id for slot in inputs])
+        explanation = explain(ctx, ends, made, [v.id for v in wanted], [slot.var.id for slot in inputs], before)
     plan = HostPlan(stage, ctx, inputs, outputs, dynamic, config.threads, explanation)
     if debug.level() >= debug.PLANS:
         seconds = (perf_counter_ns() - start) * 1e-9

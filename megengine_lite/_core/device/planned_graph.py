@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 
 from megengine_lite._core.device.plan import Origin
 from megengine_lite._core.ir.graph import Spec
 from megengine_lite._records import record
+
+
+class Standing(IntEnum):
+    """How a variable of a plan stands to that of the model with its number."""
+
+    PIECE = 0
+    """A pass has made it on the way to that one, or from it: its numbers may be others."""
+    TWIN = 1
+    """A pass has made it in the place of that one, in the same shape."""
+    SAME = 2
 
 
 @record(frozen=True, slots=True)
@@ -17,6 +29,7 @@ class PlannedVar:
     name: str
     spec: Spec
     memory: str = ""
+    standing: Standing = Standing.SAME
 
 
 @record(frozen=True, slots=True)

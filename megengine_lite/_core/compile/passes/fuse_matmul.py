@@ -52,7 +52,9 @@ def _fuse(node: Node, fused: Node, rewriter: Rewriter) -> None:
         fused.outputs = absorbed[-1].outputs
         replaced = [node, *absorbed]
     else:
-        after = [reshape_node(fused.outputs[0], absorbed[-1].outputs[0])]
+        (made,), last = fused.outputs, absorbed[-1].outputs[0]
+        fused.outputs = [Var(last.id, last.name, made.spec)]  # its numbers are not those of the product
+        after = [reshape_node(fused.outputs[0], last)]
         replaced = [node, reshape, *absorbed]
     rewriter.replace(replaced, [*before, fused, *after])
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from megengine_lite._core.device.planned_graph import Standing
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.quantize import to_float32, to_float64
 from megengine_lite._core.reports.differences import compare, compare_closely, state_text
@@ -74,11 +75,14 @@ def layer_results(session: Session, model: LoadedModel | None = None) -> list[La
     ``model`` is what the session was made of; without it results have the names of their variables.
     """
     found: dict[int, LayerResult] = {}
+    standings: dict[int, Standing] = {}
 
     def watch(result: NodeResult) -> None:
         variable = result.variable
-        if result.array.dtype.kind in "biuf":
-            # A pass may give its results the number of the variable that they become in the end: the last is that.
+        standing = variable.standing
+        if result.array.dtype.kind in "biuf" and standing >= standings.get(variable.id, Standing.TWIN):
+            standings[variable.id] = standing
+            # Of twins, and of the rounds of a loop, the last counts.
             found.pop(variable.id, None)
             copy = result.array.copy()
             dtype = variable.spec.dtype
