@@ -23,11 +23,11 @@ def make(nodes, inputs, outputs, initializers=(), opset=17, functions=(), opsets
     return helper.make_model(made, functions=list(functions), opset_imports=sets, ir_version=10)
 
 
-def bytes_of_text(graph: str) -> bytes:
+def bytes_of_text(graph: str, opset: int = 17) -> bytes:
     """A model, from the text form of its graph."""
     from onnx import parser
 
-    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> graph {graph}').SerializeToString()
+    return parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> graph {graph}').SerializeToString()
 
 
 def load(model) -> LiteNetwork:

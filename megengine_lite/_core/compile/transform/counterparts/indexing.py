@@ -1,9 +1,10 @@
-"""Gathering, scattering and sorting. What has several coordinates is looked up by one number in flat data."""
+"""Gathering, scattering and sorting. What has several coordinates is looked up by an index for each of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
 from megengine_lite._core.ir.params import (
     ElemwiseMode,
     ElemwiseMultiTypeMode,
-    IndexDescMaskItem,
     ReduceMode,
     TopKMode,
 )
@@ -30,52 +30,78 @@ _COMBINED = {
 """The function of two elements, that of several, and the number that changes nothing."""
 _MOST_TURNS = 64
 _MOST_COMPARED = 1 << 22
-_ONE_AXIS = params.IndexDescMaskDump(items=(IndexDescMaskItem(0, False, False, False, True),))
 
 
-def from_front(w: Pieces, index: AnyVar, extent: int) -> Var:
-    """Positions of which none is counted from the end."""
-    numbers = numbers_of(index)
-    if numbers is not None:
-        return w.constant(np.where(numbers < 0, numbers + extent, numbers).astype(np.int32))
+class _Places(NamedTuple):
+    """Where parts of data are.
+
+    Attributes
+    ----------
+    dims
+        The axes along which the data are indexed. Behind them are those of a part.
+    indexes
+        A vector of positions for each of them. The file checks those that are computed.
+    """
+
+    dims: tuple[int, ...]
+    indexes: list[Var]
+
+
+def not_from_end(w: Pieces, index: AnyVar, extent: int) -> Var:
+    """Positions as they are, but far outside of the data where they would be counted from its end."""
     wide = w.converted(index, INT32)
-    return w.add(wide, w.less(wide, w.number(0, wide), w.number(extent, wide)))
+    return w.add(
+        w.elemwise(ElemwiseMode.MAX, wide, w.number(-1, wide)), w.less(wide, w.number(0, wide), w.number(-extent, wide))
+    )
 
 
-def _flat(w: Pieces, places: Sequence[AnyVar], shape: Sequence[int]) -> Var:
-    """One number for the coordinates of elements, in data of a shape. Constants are computed here."""
-    total: AnyVar | None = None
-    for k, place in enumerate(places):
-        stride = math.prod(shape[k + 1 :])
-        if total is not None and total.const is not None and place.const is not None:
-            total = w.constant(total.const.array + place.const.array * np.int32(stride))
+def _places(w: Pieces, coordinates: Sequence[AnyVar], dims: Sequence[int], shape: Sequence[int]) -> _Places:
+    """The places with these coordinates, which are repeated to a shape.
+
+    Each computed one is an index of its own, since in flat data one that is out of range would be another element.
+    """
+    parts: list[AnyVar | np.ndarray] = []
+    lengths: list[int] = []
+    for coordinate, extent in zip(coordinates, dims, strict=True):
+        known = numbers_of(coordinate)
+        if known is None:
+            parts.append(coordinate)
+            lengths.append(extent)
             continue
-        if place.const is not None:
-            term: AnyVar = w.constant(place.const.array * np.int32(stride))
+        numbers = _counted_from_front(known, extent)
+        if parts and isinstance(parts[-1], np.ndarray):
+            parts[-1] = parts[-1] * extent + numbers
+            lengths[-1] *= extent
         else:
-            term = w.multiply(place, w.number(stride, place)) if stride != 1 else place
-        total = term if total is None else w.add(total, term)
-    assert isinstance(total, Var)
-    return total
+            parts.append(numbers)
+            lengths.append(extent)
+    if len(parts) == 1 and isinstance(parts[0], np.ndarray):
+        return _Places((lengths[0],), [w.constant(np.broadcast_to(parts[0], shape).reshape(-1).astype(np.int32))])
+    variables = [w.constant(v.astype(np.int32)) if isinstance(v, np.ndarray) else w.converted(v, INT32) for v in parts]
+    return _Places(tuple(lengths), [_as_vector(w, v, shape) for v in variables])
 
 
-def _along_axis(w: Pieces, index: AnyVar, data: Sequence[int], axis: int) -> Var:
-    """For each element of an index its place in flat data, of which one coordinate is the index itself."""
+def _counted_from_front(numbers: np.ndarray, extent: int) -> np.ndarray:
+    found = numbers.astype(np.int64)
+    if found.size and not (found.min() >= -extent and found.max() < extent):
+        raise NotWritten(f"an index from {found.min()} to {found.max()} is out of range for {extent} elements")
+    return np.where(found < 0, found + extent, found)
+
+
+def _steps(w: Pieces, count: int, axis: int, ndim: int) -> Var:
+    """The positions along an axis, for tensors of so many dimensions."""
+    return w.constant(np.arange(count, dtype=np.int32).reshape([-1 if k == axis else 1 for k in range(ndim)]))
+
+
+def _along_axis(w: Pieces, index: AnyVar, data: Sequence[int], axis: int) -> _Places:
+    """For each element of an index its place in data, of which one coordinate is the index itself."""
     shape = shape_of(index)
-    others = [
-        from_front(w, index, data[axis])
-        if k == axis
-        else w.constant(np.arange(n, dtype=np.int32).reshape([-1 if j == k else 1 for j in range(len(shape))]))
-        for k, n in enumerate(shape)
-    ]
-    return _as_vector(w, _flat(w, others, data), shape)
+    coordinates = [index if k == axis else _steps(w, n, k, len(shape)) for k, n in enumerate(shape)]
+    return _places(w, coordinates, data, shape)
 
 
 def _as_vector(w: Pieces, places: Var, shape: Sequence[int]) -> Var:
     """Places that are repeated to a shape, one behind the other."""
-    numbers = numbers_of(places)
-    if numbers is not None:
-        return w.constant(np.broadcast_to(numbers, shape).reshape(-1))
     return w.reshaped(w.expanded(places, shape), (math.prod(shape),))
 
 
@@ -84,23 +110,19 @@ def _gather_elements(w: Pieces, node: AnyNode) -> Var:
     x, index = node.inputs
     shape = shape_of(x)
     places = _along_axis(w, index, shape, normalize_axis(node, node.params.axis, len(shape)))
-    return w.reshaped(w.taken(w.reshaped(x, (math.prod(shape),)), 0, places), shape_of(index))
+    return w.reshaped(w.taken(w.reshaped(x, places.dims), 0, *places.indexes), shape_of(index))
 
 
-def _tuples(w: Pieces, index: AnyVar, data: Sequence[int], batch: int = 0) -> Var:
-    """The places of the tuples of an index among the parts of data, as a vector."""
+def _tuples(w: Pieces, index: AnyVar, data: Sequence[int], batch: int = 0) -> _Places:
+    """The places of the tuples of an index among the parts of data."""
     assert isinstance(index, Var)
     shape, last = index.shape, len(index.shape) - 1
-    lead = [
-        w.constant(np.arange(n, dtype=np.int32).reshape([-1 if j == k else 1 for j in range(last)]))
-        for k, n in enumerate(shape[:batch])
-    ]
-    parts = []
+    coordinates: list[AnyVar] = [_steps(w, n, k, last) for k, n in enumerate(shape[:batch])]
     for k in range(shape[-1]):
         numbers = numbers_of(index)
         one = w.part(index, last, k, k + 1) if numbers is None else w.constant(numbers[..., k])
-        parts.append(from_front(w, w.reshaped(one, shape[:-1] or (1,)), data[batch + k]))
-    return _as_vector(w, _flat(w, [*lead, *parts], data[: batch + shape[-1]]), shape[:-1] or (1,))
+        coordinates.append(w.reshaped(one, shape[:-1] or (1,)))
+    return _places(w, coordinates, data[: batch + shape[-1]], shape[:-1] or (1,))
 
 
 @written("GatherND")
@@ -108,25 +130,24 @@ def _gather_nd(w: Pieces, node: AnyNode) -> Var:
     x, index = node.inputs
     (out,) = node.outputs
     shape, batch = shape_of(x), node.params.batch_dims
-    depth = batch + shape_of(index)[-1]
-    parts = w.reshaped(x, (math.prod(shape[:depth]), math.prod(shape[depth:])))
-    return w.reshaped(w.taken(parts, 0, _tuples(w, index, shape, batch)), shape_of(out))
+    places = _tuples(w, index, shape, batch)
+    parts = w.reshaped(x, (*places.dims, math.prod(shape[batch + shape_of(index)[-1] :])))
+    return w.reshaped(w.taken(parts, 0, *places.indexes), shape_of(out))
 
 
-def _changed(w: Pieces, node: AnyNode, data: Var, places: Var, updates: Var) -> Var:
+def _changed(w: Pieces, node: AnyNode, data: Var, places: _Places, updates: Var) -> Var:
     """Data of which some parts are replaced, or combined with others."""
     reduction, dtype = node.params.reduction, data.dtype
     carrier = FLOAT32 if dtype.is_float else INT32
     x, new = w.converted(data, carrier), w.converted(updates, carrier)
     if reduction in _COMBINED:
-        known = numbers_of(places)
+        known = numbers_of(places.indexes[0]) if len(places.indexes) == 1 else None
         if known is None:
             changed = _all_at_once(w, reduction, x, places, new)
         else:
             changed = _by_turns(w, reduction, x, known, new)
     else:
-        op = "IndexingSetMultiAxisVec" if reduction == "none" else "IndexingIncrMultiAxisVec"
-        changed = w.make(op, _ONE_AXIS, [x, new, places])
+        changed = w.changed("Set" if reduction == "none" else "Incr", x, new, *places.indexes)
     return w.converted(changed, dtype)
 
 
@@ -149,14 +170,14 @@ def _by_turns(w: Pieces, reduction: str, data: Var, places: np.ndarray, updates:
         index = w.constant(places[chosen].astype(np.int32))
         new = updates if len(chosen) == len(places) else w.taken(updates, 0, w.constant(chosen))
         combined = _combine(w, reduction, w.taken(data, 0, index), new)
-        data = w.make("IndexingSetMultiAxisVec", _ONE_AXIS, [data, combined, index])
+        data = w.changed("Set", data, combined, index)
     return data
 
 
-def _all_at_once(w: Pieces, reduction: str, data: Var, places: Var, updates: Var) -> Var:
+def _all_at_once(w: Pieces, reduction: str, data: Var, places: _Places, updates: Var) -> Var:
     """Computed places: each part of the data is compared with all of them, and combined with what belongs to it."""
-    shape, count = data.shape, places.shape[0]
-    parts, size = shape[0], math.prod(shape[1:])
+    shape, parts, count = data.shape, math.prod(places.dims), places.indexes[0].shape[0]
+    size = math.prod(shape[len(places.dims) :])
     if parts * count * size > _MOST_COMPARED:
         raise NotWritten(f"{count} computed places among {parts} are too many")
     _, mode, neutral = _COMBINED[reduction]
@@ -166,8 +187,10 @@ def _all_at_once(w: Pieces, reduction: str, data: Var, places: Var, updates: Var
         limits = np.iinfo(np.int32)
         neutral = limits.min if reduction == "max" else limits.max
     x, new = w.reshaped(data, (parts, size)), w.reshaped(updates, (1, count, size))
-    rows = w.constant(np.arange(parts, dtype=np.int32).reshape(-1, 1, 1))
-    hits = w.converted(w.compare(ElemwiseMultiTypeMode.EQ, rows, w.reshaped(places, (1, count, 1))), data.dtype)
+    numbers = np.arange(parts, dtype=np.int32)
+    rows = w.constant(numbers.reshape(-1, 1, 1))
+    found = w.reshaped(w.taken(w.constant(numbers.reshape(places.dims)), 0, *places.indexes), (1, count, 1))
+    hits = w.converted(w.compare(ElemwiseMultiTypeMode.EQ, rows, found), data.dtype)
     others = w.reduced(mode, w.choice(hits, new, w.number(neutral, new)), [1])
     some = w.reshaped(w.reduced(ReduceMode.MAX, hits, [1]), (parts, 1))
     return w.reshaped(w.choice(some, _combine(w, reduction, x, w.reshaped(others, (parts, size))), x), shape)
@@ -178,8 +201,8 @@ def _scatter_elements(w: Pieces, node: AnyNode) -> Var:
     x, index, updates = node.inputs
     shape, count = shape_of(x), math.prod(shape_of(index))
     places = _along_axis(w, index, shape, normalize_axis(node, node.params.axis, len(shape)))
-    flat = w.reshaped(x, (math.prod(shape),))
-    return w.reshaped(_changed(w, node, flat, places, w.reshaped(updates, (count,))), shape)
+    elements = w.reshaped(x, places.dims)
+    return w.reshaped(_changed(w, node, elements, places, w.reshaped(updates, (count,))), shape)
 
 
 @written("ScatterND")
@@ -190,8 +213,9 @@ def _scatter_nd(w: Pieces, node: AnyNode) -> Var:
         raise NotWritten("its index has no coordinates")
     size = math.prod(shape[depth:])
     places = _tuples(w, index, shape)
-    parts = w.reshaped(x, (math.prod(shape[:depth]), size))
-    return w.reshaped(_changed(w, node, parts, places, w.reshaped(updates, (places.shape[0], size))), shape)
+    parts = w.reshaped(x, (*places.dims, size))
+    count = places.indexes[0].shape[0]
+    return w.reshaped(_changed(w, node, parts, places, w.reshaped(updates, (count, size))), shape)
 
 
 @written("TensorScatter")
@@ -206,14 +230,14 @@ def _tensor_scatter(w: Pieces, node: AnyNode) -> Var:
     steps = w.constant(np.arange(count, dtype=np.int32).reshape(1, 1, -1))
     places: Var = steps
     if begins:
-        places = w.add(w.reshaped(w.converted(begins[0], INT32), (shape[0], 1, 1)), steps)
+        begin = w.converted(begins[0], INT32) if p.circular else not_from_end(w, begins[0], length)
+        places = w.add(w.reshaped(begin, (shape[0], 1, 1)), steps)
     if p.circular:
         places = w.elemwise(ElemwiseMode.MOD, places, w.number(length, places))
     index = _as_vector(w, places, (shape[0], lead // shape[0], count))
-    items = tuple(IndexDescMaskItem(a, False, False, False, True) for a in (0, 1))
-    data, new = w.converted(cache, carrier), w.converted(update, carrier)
-    inputs = [w.reshaped(data, (lead, length, rest)), w.reshaped(new, (lead * count, rest)), w.constant(rows), index]
-    found = w.make("IndexingSetMultiAxisVec", params.IndexDescMaskDump(items=items), inputs)
+    data = w.reshaped(w.converted(cache, carrier), (lead, length, rest))
+    new = w.reshaped(w.converted(update, carrier), (lead * count, rest))
+    found = w.changed("Set", data, new, w.constant(rows), index)
     return w.converted(w.reshaped(found, shape), dtype)
 
 
@@ -228,8 +252,8 @@ def _max_unpool(w: Pieces, node: AnyNode) -> Var:
     carrier = FLOAT32 if dtype.is_float else INT32
     values = w.reshaped(w.converted(x, carrier), (count,))
     nothing = w.expanded(w.number(0, values), (size,))
-    index = w.reshaped(w.converted(places, INT32), (count,))
-    found: Var = w.reshaped(w.make("IndexingSetMultiAxisVec", _ONE_AXIS, [nothing, values, index]), pooled)
+    index = w.reshaped(not_from_end(w, places, size), (count,))
+    found: Var = w.reshaped(w.changed("Set", nothing, values, index), pooled)
     for axis, (wanted, d) in enumerate(zip(shape_of(out), pooled, strict=True)):
         if wanted > d:
             zeros = (*found.shape[:axis], wanted - d, *found.shape[axis + 1 :])
@@ -242,20 +266,20 @@ def _reverse(w: Pieces, node: AnyNode) -> Var:
     """The places in front of a length are counted from that length backwards."""
     p, (x, lengths) = node.params, node.inputs
     shape = shape_of(x)
+    count = shape[p.time]
     wide = [1] * 2
     wide[p.batch] = shape[p.batch]
-    ends = w.reshaped(w.converted(lengths, INT32), wide)
-    steps = np.arange(shape[p.time], dtype=np.int32)
-    times = w.constant(steps.reshape([-1 if k == p.time else 1 for k in range(2)]))
+    given = w.converted(lengths, INT32)
+    # Negative lengths are longer than the data, so that they lead out of these, too.
+    some = w.elemwise(ElemwiseMode.MAX, given, w.number(-1, given))
+    ends = w.reshaped(w.add(some, w.less(given, w.number(0, given), w.number(count + 2, given))), wide)
+    times = _steps(w, count, p.time, 2)
     last = w.subtract(ends, w.constant(np.int32(1)))
     turned = w.subtract(last, times)
     index = w.add(w.less(times, ends, turned), w.at_most(ends, times, times))
-    samples = np.arange(shape[p.batch], dtype=np.int32)
-    batch = w.constant(samples.reshape([-1 if k == p.batch else 1 for k in range(2)]))
-    places = [batch, index] if p.batch == 0 else [index, batch]
-    rest = math.prod(shape[2:])
-    flat = w.reshaped(w.expanded(_flat(w, places, shape[:2]), shape[:2]), (shape[0] * shape[1],))
-    return w.reshaped(w.taken(w.reshaped(x, (shape[0] * shape[1], rest)), 0, flat), shape)
+    batch = _steps(w, shape[p.batch], p.batch, 2)
+    places = _places(w, [batch, index] if p.batch == 0 else [index, batch], shape[:2], shape[:2])
+    return w.reshaped(w.taken(w.reshaped(x, (*places.dims, math.prod(shape[2:]))), 0, *places.indexes), shape)
 
 
 @written("SortedTopK")

@@ -292,10 +292,13 @@ class Pieces:
         """The elements of an axis in reverse."""
         return self.sliced(x, axis, -1, -NO_LIMIT, -1) if x.shape[axis] > 1 else x
 
-    def taken(self, x: AnyVar, axis: int, index: AnyVar) -> Var:
-        """The parts of an axis at the positions of an index."""
-        items = (IndexDescMaskItem(axis, False, False, False, True),)
-        return self.make("IndexingMultiAxisVec", params.IndexDescMaskDump(items=items), [x, index])
+    def taken(self, x: AnyVar, axis: int, *indexes: AnyVar) -> Var:
+        """The parts at the positions of an index, or of one for each of some neighbouring axes."""
+        return self.make("IndexingMultiAxisVec", _indexed(axis, len(indexes)), [x, *indexes])
+
+    def changed(self, how: str, x: AnyVar, value: AnyVar, *indexes: AnyVar) -> Var:
+        """Data with parts replaced (Set) or increased (Incr), at positions along the first axes."""
+        return self.make(f"Indexing{how}MultiAxisVec", _indexed(0, len(indexes)), [x, value, *indexes])
 
     def reduced(self, mode: ReduceMode, x: AnyVar, axes: Sequence[int]) -> Var:
         """A reduction of one axis after the other, which stay with length 1."""
@@ -307,6 +310,12 @@ class Pieces:
     def product(self, x: AnyVar, y: AnyVar) -> Var:
         """The product of two matrices."""
         return self.make("MatrixMul", params.MatrixMul(), [x, y])
+
+
+def _indexed(axis: int, count: int) -> params.IndexDescMaskDump:
+    """An index for each of some neighbouring axes."""
+    items = (IndexDescMaskItem(a, False, False, False, True) for a in range(axis, axis + count))
+    return params.IndexDescMaskDump(items=tuple(items))
 
 
 def _is_row_of(row: AnyVar, x: AnyVar) -> bool:

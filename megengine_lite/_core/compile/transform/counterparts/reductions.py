@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from megengine_lite._core.compile.transform.counterparts.arithmetic import truncated_quotient
+from megengine_lite._core.compile.transform.counterparts.indexing import not_from_end
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, numbers_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten, written
 from megengine_lite._core.ir import params
@@ -107,10 +108,18 @@ def _loss(w: Pieces, node: AnyNode) -> Var:
     """Of all classes the right one is chosen, by comparing their numbers."""
     p, (logs, right, *weights) = node.params, node.inputs
     dtype, shape = dtype_of(logs), shape_of(logs)
-    x, classes = w.converted(logs, FLOAT32), w.converted(right, INT32)
+    x, given = w.converted(logs, FLOAT32), w.converted(right, INT32)
+    classes = given
+    if p.ignored is not None:
+        differs = w.compare(ElemwiseMultiTypeMode.NEQ, given, w.number(p.ignored, given))
+        classes = w.at_most(w.number(1, given), w.converted(differs, INT32), given)
     rest = (1,) * (len(shape) - 2)
-    numbers = w.constant(np.arange(shape[1], dtype=np.int32).reshape(1, -1, *rest))
-    wanted = w.reshaped(classes, (shape[0], 1, *shape[2:]))
+    every = np.arange(shape[1], dtype=np.int32)
+    numbers = w.constant(every.reshape(1, -1, *rest))
+    known = w.taken(
+        w.constant(every), 0, not_from_end(w, w.reshaped(classes, (math.prod(shape_of(right)),)), shape[1])
+    )  # it checks them
+    wanted = w.reshaped(known, (shape[0], 1, *shape[2:]))
     is_right = w.converted(w.compare(ElemwiseMultiTypeMode.EQ, numbers, wanted), FLOAT32)
     one = w.number(1, x)
     factor: AnyVar = w.expanded(one, shape_of(right))
@@ -121,7 +130,6 @@ def _loss(w: Pieces, node: AnyNode) -> Var:
     found = w.reshaped(w.reduced(ReduceMode.SUM, w.at_most(one, is_right, x), [1]), shape_of(right))
     losses = w.elemwise(params.ElemwiseMode.NEGATE, w.multiply(found, factor))
     if p.ignored is not None:
-        differs = w.compare(ElemwiseMultiTypeMode.NEQ, classes, w.number(p.ignored, classes))
         counts = w.converted(differs, FLOAT32)
         losses, factor = w.at_most(one, counts, losses), w.at_most(one, counts, factor)
     if p.reduction == "none":

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from megengine_lite._core.compile.transform.counterparts.indexing import not_from_end
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import NotWritten, written
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
@@ -22,7 +23,7 @@ _MOST_READ = 1 << 26
 
 @written("OnnxRoiAlign")
 def _regions(w: Pieces, node: AnyNode) -> Var:
-    """Each sample is made of four elements, which are looked up in flat images of which the channels come last."""
+    """Each sample is made of four elements, which are looked up in images of which the channels come last."""
     p, (x, regions, numbers) = node.params, node.inputs
     dtype, (n, channels, height, width) = dtype_of(x), shape_of(x)
     count, ratio = shape_of(regions)[0], p.sampling_ratio
@@ -31,19 +32,21 @@ def _regions(w: Pieces, node: AnyNode) -> Var:
     sides = [size * ratio for size in p.size]
     if not 0 < 4 * count * channels * math.prod(sides) <= _MOST_READ:
         raise NotWritten(f"the samples of {count} regions are too many, or none")
-    images = w.reshaped(w.transposed(w.converted(x, FLOAT32), (0, 2, 3, 1)), (n * height * width, channels))
+    images = w.reshaped(w.transposed(w.converted(x, FLOAT32), (0, 2, 3, 1)), (n, height * width, channels))
     edges = w.multiply(w.converted(regions, FLOAT32), w.constant(np.float32(p.scale)))
     if p.half_pixel:
         edges = w.subtract(edges, w.number(0.5, edges))
-    begin = w.reshaped(w.multiply(w.converted(numbers, INT32), w.constant(np.int32(height * width))), (count, 1, 1))
+    taps = count * math.prod(sides)
+    image = w.reshaped(not_from_end(w, numbers, n), (count, 1, 1))
+    image = w.reshaped(w.expanded(image, (count, *sides)), (taps,))
     rows, columns = (_taps(w, p, edges, axis, length) for axis, length in enumerate((height, width)))
     parts = []
     for (y, of_row), (at, of_column) in itertools.product(rows, columns):
         row = w.multiply(w.reshaped(y, (count, sides[0], 1)), w.constant(np.int32(width)))
-        places = w.add(w.add(row, begin), w.reshaped(at, (count, 1, sides[1])))
+        places = w.add(row, w.reshaped(at, (count, 1, sides[1])))
         weights = w.multiply(w.reshaped(of_row, (count, sides[0], 1)), w.reshaped(of_column, (count, 1, sides[1])))
-        found = w.taken(images, 0, w.reshaped(places, (count * math.prod(sides),)))
-        parts.append(w.multiply(found, w.reshaped(weights, (count * math.prod(sides), 1))))
+        found = w.taken(images, 0, image, w.reshaped(places, (taps,)))
+        parts.append(w.multiply(found, w.reshaped(weights, (taps, 1))))
     mode = _M.MAX if p.takes_max else _M.ADD
     samples = functools.reduce(lambda a, b: w.elemwise(mode, a, b), parts)
     bins = w.reshaped(samples, (count, p.size[0], ratio, p.size[1], ratio, channels))
