@@ -18,7 +18,7 @@ import numpy as np
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Node, Spec, TensorSpec, Var
 from megengine_lite._core.operators.facts import InFiles, InOriginal, Use, in_small_letters
 from megengine_lite._core.operators.origins import (
-    IsFixed,
+    KnownOrigins,
     NumberOrigins,
     Shape,
     ShapeOrigins,
@@ -156,7 +156,7 @@ class Operator:
             return None
         return [aligned_sizes(shapes, range(len(shapes))[self.has_shape_of])]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         """From which sizes and numbers of the inputs each element of the first output follows, in flat order.
 
         Asked for small outputs whose elements are known before the data. None if all may follow from everything.
@@ -231,7 +231,7 @@ class ElementwiseOperator(Operator):
 
     has_shape_of = slice(None)
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         return aligned_numbers([s.shape for s in specs], range(len(specs)))
 
 

@@ -15,6 +15,7 @@ from megengine_lite._core.operators.base import ElementwiseOperator, Operator, b
 from megengine_lite._core.operators.checks import check_count, common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InFiles, InOriginal
+from megengine_lite._core.operators.origins import KnownOrigins, NumberOrigins, aligned_numbers
 from megengine_lite._core.operators.power import constant_exponent, constant_power
 
 # On quantized numbers of one type these are plain integer arithmetic.
@@ -125,6 +126,17 @@ class Where(ElementwiseOperator):
             raise fail(node, f"the mask must be bool, is {ins[0].dtype}")
         dtype = common_dtype(node, ins[1:])
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
+        """Where the mask is the same for all sizes, a number is a copy of the one that it chooses."""
+        found = aligned_numbers([s.shape for s in specs], range(3))
+        if specs[0].value is None:
+            return found
+        chosen = np.broadcast_to(specs[0].value, np.broadcast_shapes(*(s.shape for s in specs))).reshape(-1)
+        return [
+            (of[1] if mask else of[2]) if isinstance(of, list) and known.is_fixed(of[0]) else of
+            for of, mask in zip(found, chosen, strict=True)
+        ]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

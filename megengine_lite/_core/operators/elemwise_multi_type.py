@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from megengine_lite._core.operators.base import ElementwiseOperator, broadcast_s
 from megengine_lite._core.operators.checks import common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS, Function, rmulh
 from megengine_lite._core.operators.facts import InOriginal
+from megengine_lite._core.operators.origins import KnownOrigins, NumberOrigins, Origin, aligned_numbers, numbers_of
 
 Array = np.ndarray
 
@@ -100,6 +101,11 @@ _FIXED: dict[int, _Signature] = {
 _NON_NEGATIVE = (Mode.QRELU, Mode.QABS, Mode.QSIGMOID, Mode.QEXP, Mode.QFUSE_ADD_RELU, Mode.QFUSE_ADD_SIGMOID)
 
 
+def _never_equal(pair: Sequence[Origin], negative: Sequence[Collection[Origin]], known: KnownOrigins) -> bool:
+    """Whether of two numbers one is a size and the other one below 0, for inputs of all sizes."""
+    return any(known.is_size(x) and known.is_fixed(y) and y in negative[y.input] for x, y in (pair, pair[::-1]))
+
+
 @register
 class ElemwiseMultiType(ElementwiseOperator):
     """A function of operands that broadcast together, each of its own type.
@@ -118,6 +124,19 @@ class ElemwiseMultiType(ElementwiseOperator):
 
     def original_label(self, node: AnyNode) -> str:
         return Mode(node.params.mode).name
+
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
+        """A size never equals a negative number, as the -1 that stands for a size in what exporters write."""
+        found = aligned_numbers([s.shape for s in specs], range(len(specs)))
+        if node.params.mode != Mode.EQ:
+            return found
+        negative = [
+            {number for number, n in zip(numbers_of(s.shape, k), s.value.reshape(-1), strict=True) if n < 0}
+            if s.value is not None
+            else set()
+            for k, s in enumerate(specs)
+        ]
+        return [[] if isinstance(pair, list) and _never_equal(pair, negative, known) else pair for pair in found]
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         mode = node.params.mode

@@ -33,7 +33,7 @@ from megengine_lite._core.operators.index_selection import (
     slice_inputs,
 )
 from megengine_lite._core.operators.origins import (
-    IsFixed,
+    KnownOrigins,
     Number,
     NumberOrigins,
     Origin,
@@ -95,9 +95,9 @@ class _Take(_IndexOperator):
                 indexes[item.axis % len(sizes)] = next(numbers)
         return [self.family.origins(sizes, dict(sorted(indexes.items())), shapes)]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         numbers = [number for k, spec in enumerate(specs) if k for number in numbers_of(spec.shape, k)]
-        if not all(map(is_fixed, numbers)) or any(spec.value is None for spec in specs[1:]):
+        if not all(map(known.is_fixed, numbers)) or any(spec.value is None for spec in specs[1:]):
             return None
         values = [spec.value for spec in specs[1:] if spec.value is not None]
         (out,) = self.infer(node, specs)

@@ -21,7 +21,7 @@ from megengine_lite._core.operators.base import (
 )
 from megengine_lite._core.operators.checks import check_count, common_dtype, to_integers
 from megengine_lite._core.operators.origins import (
-    IsFixed,
+    KnownOrigins,
     NumberOrigins,
     Shape,
     ShapeOrigins,
@@ -112,10 +112,10 @@ class OnnxElemwise(ElementwiseOperator):
             out = BOOL if mode in _QUESTIONS else dtype
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), out)]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         if node.params.mode == _M.NARROW and _kind(specs[0].dtype) != "f":
             return moved_numbers(0, specs[0].shape, lambda x: x)
-        return super().number_origins(node, specs, is_fixed)
+        return super().number_origins(node, specs, known)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -12,7 +12,7 @@ from megengine_lite._core.ir.graph import AnyNode, TensorSpec
 from megengine_lite._core.operators.base import Operator, broadcast_shapes, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_shape, common_dtype, int32_value, to_integers
 from megengine_lite._core.operators.origins import (
-    IsFixed,
+    KnownOrigins,
     Number,
     NumberOrigins,
     Origin,
@@ -78,25 +78,25 @@ class TargetShape(Operator):
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         return [[()]]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         how, value, data = node.params.how, specs[1].value, specs[0].shape
         if how in ("drop", "insert") or value is None:
             return None
         numbers = [int(n) for n in value.reshape(-1)]
         if how == "expand":
-            return self._expanded(data, numbers, is_fixed)
+            return self._expanded(data, numbers, known)
         found: list[Origin | list[Origin]] = []
         for k, n in enumerate(numbers):
             if n == -1:
                 found.append([*sizes_of(data, 0), *numbers_of(value.shape, 1)])
             elif n == 0 and not node.params.keeps_zeros:
-                found.append(Size(0, k) if is_fixed(Number(1, k)) else [Size(0, k), Number(1, k)])
+                found.append(Size(0, k) if known.is_fixed(Number(1, k)) else [Size(0, k), Number(1, k)])
             else:
                 found.append(Number(1, k))
         return found
 
     @staticmethod
-    def _expanded(data: Shape, numbers: Sequence[int], is_fixed: IsFixed) -> NumberOrigins:
+    def _expanded(data: Shape, numbers: Sequence[int], known: KnownOrigins) -> NumberOrigins:
         """Of the shape to which data and a shape broadcast: the one of two numbers if the other one is always 1."""
         ndim = max(len(data), len(numbers))
         found: list[Origin | list[Origin]] = []
@@ -104,9 +104,13 @@ class TargetShape(Operator):
             place, axis = k - ndim + len(numbers), k - ndim + len(data)
             number = [Number(1, place)] if place >= 0 else []
             size = [Size(0, axis)] if axis >= 0 else []
-            if not number or (size and numbers[place] == 1 and is_fixed(number[0])):
+            if not number or (size and numbers[place] == 1 and known.is_fixed(number[0])):
                 found.append(size[0])
-            elif not size or (data[axis] == 1 and is_fixed(size[0])) or (numbers[place] > 1 and is_fixed(number[0])):
+            elif (
+                not size
+                or (data[axis] == 1 and known.is_fixed(size[0]))
+                or (numbers[place] > 1 and known.is_fixed(number[0]))
+            ):
                 found.append(number[0])
             else:
                 found.append([*size, *number])

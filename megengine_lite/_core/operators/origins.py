@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -31,8 +31,16 @@ ShapeOrigins: TypeAlias = Sequence[SizeOrigins | None] | None
 """Of the shapes of all outputs; None where everything may follow from everything."""
 NumberOrigins: TypeAlias = Sequence[Origin | list[Origin]] | None
 """Of the numbers of an output, in flat order: one origin for a copy of it, a list for what is computed of these."""
-IsFixed: TypeAlias = Callable[[Origin], bool]
-"""Whether a size or a number is the same for inputs of all sizes that the model may get."""
+
+
+class KnownOrigins(Protocol):
+    """What is known of sizes and numbers for inputs of all sizes that the model may get."""
+
+    def is_fixed(self, origin: Origin) -> bool:
+        """Whether it is the same for all of them."""
+
+    def is_size(self, origin: Origin) -> bool:
+        """Whether it is the size of an axis for all of them, which is never negative."""
 
 
 def sizes_of(shape: Sequence[int], k: int) -> list[Size]:

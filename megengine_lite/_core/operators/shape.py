@@ -33,7 +33,7 @@ from megengine_lite._core.operators.checks import (
 )
 from megengine_lite._core.operators.facts import IMAGE, ONE, InFiles, InOriginal, Use
 from megengine_lite._core.operators.origins import (
-    IsFixed,
+    KnownOrigins,
     Number,
     NumberOrigins,
     Origin,
@@ -71,7 +71,7 @@ class GetVarShape(Operator):
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         return [[()]]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         sizes = aligned_sizes([s.shape for s in specs], range(len(specs)))
         if node.params.axis != NO_AXIS:
             sizes = [sizes[node.params.axis]]
@@ -143,7 +143,7 @@ class Reshape(Operator):
             found[axis] = [*sizes_of(shapes[0], 0), *numbers]
         return [found]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         return moved_numbers(0, specs[0].shape, lambda x: x)
 
     def compute(
@@ -177,7 +177,7 @@ class Broadcast(Operator):
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         return [[[Number(1, k)] for k in range(shapes[1][0])]]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         target = to_shape(node, specs[1].value)
         return moved_numbers(0, specs[0].shape, lambda x: np.broadcast_to(x, target))
 
@@ -268,7 +268,7 @@ class AxisAddRemove(Operator):
                 del sizes[step.axis]
         return [sizes]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         return moved_numbers(0, specs[0].shape, lambda x: x)
 
     def compute(
@@ -312,7 +312,7 @@ class Concat(Operator):
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         return [aligned_sizes(shapes, range(len(shapes)))]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         parts, begin = [], 0
         for spec in specs:
             parts.append(np.arange(begin, begin + spec.size).reshape(spec.shape))
@@ -430,7 +430,7 @@ class PassThrough(Operator):
             raise fail(node, "has no inputs")
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
 
-    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], is_fixed: IsFixed) -> NumberOrigins:
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         return moved_numbers(0, specs[0].shape, lambda x: x)
 
     def compute(

@@ -114,23 +114,20 @@ class SizeOrigins:
     def _add_numbers(self, node: AnyNode, var: AnyVar, ins: Sequence[TensorSpec], everything: InputSizes) -> None:
         """Adds what the numbers of a result follow from, of which there are the same for inputs of all sizes."""
         inputs = node.inputs
-
-        def is_fixed(origin: Origin) -> bool:
-            return not self._of_origin(inputs, origin).places
-
-        origins = operator_of(node.op).number_origins(node, ins, is_fixed)
+        origins = operator_of(node.op).number_origins(node, ins, _KnownOf(self, inputs))
         if origins is None:
             self._numbers[var] = [KnownNumber(everything)] * self._specs[var].size
             return
         self._numbers[var] = [
-            KnownNumber(self._union_of(inputs, o)) if isinstance(o, list) else self._of_origin(inputs, o)
+            KnownNumber(self._union_of(inputs, o)) if isinstance(o, list) else self.of_origin(inputs, o)
             for o in origins
         ]
 
     def _union_of(self, inputs: Sequence[AnyVar], origins: Iterable[Origin]) -> InputSizes:
-        return _union(self._of_origin(inputs, origin).places for origin in origins)
+        return _union(self.of_origin(inputs, origin).places for origin in origins)
 
-    def _of_origin(self, inputs: Sequence[AnyVar], origin: Origin) -> KnownNumber:
+    def of_origin(self, inputs: Sequence[AnyVar], origin: Origin) -> KnownNumber:
+        """What is known of a size or number of some variables."""
         var = inputs[origin.input]
         if isinstance(origin, Size):
             places = self.sizes(var)[origin.axis]
@@ -139,6 +136,19 @@ class SizeOrigins:
             return KnownNumber(shape | self.numbers(var))
         found = self._numbers.get(var)
         return KnownNumber(self.numbers(var)) if found is None else found[origin.place]
+
+
+class _KnownOf:
+    """What operators ask of their inputs."""
+
+    def __init__(self, found: SizeOrigins, inputs: Sequence[AnyVar]):
+        self._found, self._inputs = found, inputs
+
+    def is_fixed(self, origin: Origin) -> bool:
+        return not self._found.of_origin(self._inputs, origin).places
+
+    def is_size(self, origin: Origin) -> bool:
+        return self._found.of_origin(self._inputs, origin).copied is not None
 
 
 def _union(places: Iterable[InputSizes]) -> InputSizes:
