@@ -9,7 +9,7 @@
     plain, any filter, 3-D ─────► conv_plain ──────────────────────────────► plain
 
 ``*_int8`` are the twins for bytes, with the same functions in the same order; ``conv_winograd_int8`` is for sets that
-multiply 16-bit numbers. ``pack_winograd`` transforms filters for both when a model is prepared. Start with
-``conv_direct``.
+multiply 16-bit numbers. ``pack_winograd`` transforms filters for both when a model is prepared; ``winograd_grid`` says
+where tiles lie. Start with ``conv_direct``.
 ``_core/cpu/algorithms/convolution.py`` says when each applies.
 """
