@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.graphs import GraphBuilder
-from support.onnx_exports import ARITHMETIC, FUNCTION, elemwise, exported, floats, one_node, operators_of, run_onnx
+from support.onnx_exports import ARITHMETIC, FUNCTION, elemwise, exported, floats, one_node, operators_of, rng, run_onnx
 
 from megengine_lite import export_onnx
 from megengine_lite._api import onnx_export
@@ -13,7 +13,7 @@ from megengine_lite._core.formats.mge.to_record import new_record
 from megengine_lite._core.formats.mge.writer_v2 import write_v2
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, UINT8
-from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
 from megengine_lite.errors import LiteError
 
 pytest.importorskip("onnx")
@@ -39,6 +39,17 @@ def test_narrow_integers_wrap_as_their_type_does():
     elemwise(ElemwiseMode.MUL, x, x)
     elemwise(ElemwiseMode.FUSE_ADD_RELU, x, x)
     elemwise(ElemwiseMode.FUSE_ADD_RELU, np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)[::-1].copy())
+
+
+@pytest.mark.parametrize("mode", ["SUM", "SUM_SQR", "PRODUCT", "MEAN", "MIN", "MAX"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32])
+@pytest.mark.parametrize("static", [False, True])
+def test_reductions_of_integers_wrap_as_their_type_does(mode, dtype, static):
+    info = np.iinfo(dtype)
+    x = rng().integers(info.min, info.max, (3, 11, 4), dtype, endpoint=True) | dtype(1)
+    for axis in range(3):
+        one_node("Reduce", params.Reduce(mode=ReduceMode[mode], axis=axis), x, static=static)
+    one_node("Cumsum", params.Cumsum(axis=1), x, static=static)
 
 
 def test_shifts_of_negative_numbers_round_down():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from megengine_lite._core.formats.onnx.export.graph_writer import OnnxValue
+import numpy as np
+
+from megengine_lite._core.formats.onnx.export.graph_writer import NUMPY, GraphWriter, OnnxValue
 from megengine_lite._core.formats.onnx.export.table import NodeCall, NotExported, exports
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.ir.params import INT_MAX, ReduceMode
 
 _E = ElementType
+_LONGEST = 31
+"""Halvings of an axis whose length is not known: no tensor has more elements than that."""
 _OPERATORS = {
     ReduceMode.SUM: "ReduceSum",
     ReduceMode.SUM_SQR: "ReduceSumSquare",
@@ -56,9 +60,9 @@ def _reduce(call: NodeCall) -> None:
     wide = w.as_kind(x, _E.INT64 if x.kind == _E.INT64 else _E.INT32)
     if out != dtype and dtype.zero_point:  # sums of quantized numbers as integers
         wide = wide - dtype.zero_point
-    result = w.as_kind(_reduced(call, wide, axes), _E.INT32 if out != dtype else x.kind)
+    result = w.as_kind(_reduced_integers(call, wide, axes), _E.INT32 if out != dtype else x.kind)
     if mode == ReduceMode.MEAN:
-        total = w.as_kind(w.reduce("ReduceSum", wide, axes), x.kind)  # wraps as the type does
+        total = w.as_kind(_sum(w, wide, axes), x.kind)  # wraps as the type does
         count = w.reduce("ReduceProd", w.op("Gather", w.shape(wide), w.integers(*axes), axis=0), [0])
         quotient = w.as_kind(total, _E.INT64) / w.op("Max", count, w.integers(1))
         result = w.as_kind(quotient, x.kind)
@@ -69,6 +73,36 @@ def _reduced(call: NodeCall, x: OnnxValue, axes: list[int]) -> OnnxValue:
     if not axes:
         return x * x if call.params.mode == ReduceMode.SUM_SQR else x
     return call.writer.reduce(_OPERATORS[call.params.mode], x, axes)
+
+
+def _reduced_integers(call: NodeCall, x: OnnxValue, axes: list[int]) -> OnnxValue:
+    """The same of integers, whose sums and products wrap; ONNX Runtime computes those as floats and saturates."""
+    mode = call.params.mode
+    if not axes or mode in (ReduceMode.MIN, ReduceMode.MAX):
+        return _reduced(call, x, axes)
+    if mode == ReduceMode.PRODUCT:
+        return _product(call, x, axes)
+    return _sum(call.writer, x * x if mode == ReduceMode.SUM_SQR else x, axes)
+
+
+def _sum(w: GraphWriter, x: OnnxValue, axes: list[int]) -> OnnxValue:
+    """The sum of integers in int64, which loses its upper half, and so wraps, when it becomes int32."""
+    return w.reduce("ReduceSum", w.as_kind(x, _E.INT64), axes)
+
+
+def _product(call: NodeCall, x: OnnxValue, axes: list[int]) -> OnnxValue:
+    """The product of integers, made of products of neighbours. Each step halves the length of an axis."""
+    w = call.writer
+    for axis in axes:
+        sizes = [w.integers(1) if k == axis else w.size(x, k) for k in range(call.ndim(0))]
+        one = w.filled(w.joined(sizes), np.ones(1, NUMPY[x.kind]))
+        length = call.known(0).dims[axis]
+        steps = _LONGEST if length is None else (max(length, 1) - 1).bit_length()
+        x = w.joined([x, one], axis) if not length else x  # an open axis may have no elements
+        for _ in range(steps):
+            second = w.slice(w.joined([x, one], axis), axis, 1, INT_MAX, 2)
+            x = w.slice(x, axis, 0, INT_MAX, 2) * second
+    return x
 
 
 @exports("Argmax", "Argmin")
