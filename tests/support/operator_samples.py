@@ -33,7 +33,7 @@ def operators(in_files: bool) -> list[str]:
 
 
 def choices(op: str) -> Iterator[Any]:
-    """The default parameters of an operator, and those with one other choice."""
+    """The default parameters of an operator, those with one other choice, and those with a frame around the input."""
     param = REGISTRY[op].param
     if param is None:
         yield None
@@ -46,6 +46,9 @@ def choices(op: str) -> Iterator[Any]:
         for other in others:
             if other != value:
                 yield param(**{name: other})
+    frame = {name: 1 for name in default.__annotations__ if name.startswith(("pad_", "front_offset", "back_offset"))}
+    if frame:
+        yield param(**frame)
 
 
 Sample = tuple[ModelGraph, dict[str, np.ndarray], list[np.ndarray], DType]

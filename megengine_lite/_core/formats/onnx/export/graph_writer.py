@@ -91,6 +91,8 @@ class OnnxValue:
 
 _NOT_CHOSEN = (ElementType.BOOL, ElementType.INT16, ElementType.UINT16)
 """Types for which ONNX Runtime has no ``Where``."""
+_NOT_PADDED = (ElementType.INT16, ElementType.UINT16)
+"""Types for which it has no ``Pad``."""
 
 
 class GraphWriter:
@@ -281,6 +283,12 @@ class GraphWriter:
     def flip(self, x: OnnxValue, axis: int) -> OnnxValue:
         """The value in reverse order along an axis."""
         return self.slice(x, axis, -1, BEGIN, -1)
+
+    def pad(self, x: OnnxValue, widths: OnnxValue, fill: OnnxValue | None = None, mode: str = "constant") -> OnnxValue:
+        """The value with more elements in front of each axis and behind it: zeros, ``fill``, or by another mode."""
+        kind = ElementType.INT32 if x.kind in _NOT_PADDED else x.kind
+        fill = None if fill is None else self.as_kind(fill, kind)
+        return self.as_kind(self.op("Pad", self.as_kind(x, kind), widths, fill, kind=kind, mode=mode), x.kind)
 
     def reduce(self, op: str, x: OnnxValue, axes: Sequence[int], keep: bool = True) -> OnnxValue:
         """A reduction. Axes became an input of all reductions in version 18; of ReduceSum they were one before."""

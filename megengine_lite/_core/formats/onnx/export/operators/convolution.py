@@ -171,7 +171,7 @@ def _with_size_of(call: NodeCall, shape: ConvShape, x: OnnxValue, filters: OnnxV
     attributes["pads"] = [0] * (2 * len(window.size))
     whole = w.op("ConvTranspose", x, filters, group=shape.groups, **attributes)
     extra = w.constant(np.array([0] * 6 + [s - 1 for s in window.stride], np.int64))
-    whole = w.op("Pad", whole, extra)
+    whole = w.pad(whole, extra)
     size = w.slice(w.shape(call.stored(2, shape.input_format)), 0, 2, 4)
     begin = w.integers(*window.pad)
     return w.op("Slice", whole, begin, size + begin, w.integers(2, 3))

@@ -22,7 +22,7 @@ def bordered(w: GraphWriter, x: OnnxValue, axis: int, reach: int, border: int) -
     if border == BorderMode.CONSTANT:
         ends = [0] * 4
         ends[axis] = reach
-        return w.op("Pad", x, w.integers(*ends, *ends))
+        return w.pad(x, w.integers(*ends, *ends))
     length = w.size(x, axis)
     place = w.range(length + 2 * reach) - reach
     if border == BorderMode.REPLICATE:

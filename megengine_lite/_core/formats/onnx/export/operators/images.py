@@ -43,7 +43,7 @@ def completed(
 ) -> OnnxValue:
     """NCHW with zeros, or ``fill``, for the channels that complete a block of a layout."""
     missing = -channels % block_size(layout)
-    return call.writer.op("Pad", value, call.writer.integers(0, 0, 0, 0, 0, missing, 0, 0), fill) if missing else value
+    return call.writer.pad(value, call.writer.integers(0, 0, 0, 0, 0, missing, 0, 0), fill) if missing else value
 
 
 def target_size(call: NodeCall, place: int, dimensions: int = 2) -> OnnxValue:

@@ -25,7 +25,7 @@ def _roi_align(call: NodeCall) -> None:
     w, p, layout = call.writer, call.params, image_format(call.node)
     data, rois = call.real(0, layout), call.real(1)
     height, width = w.size(data, 2), w.size(data, 3)
-    framed = w.transpose(w.op("Pad", data, w.integers(0, 0, 1, 1, 0, 0, 1, 1)), [1, 0, 2, 3])
+    framed = w.transpose(w.pad(data, w.integers(0, 0, 1, 1, 0, 0, 1, 1)), [1, 0, 2, 3])
     stacked = w.unsqueeze(w.reshape(framed, 0, -1, width + w.integers(2)), [0])
 
     columns = [w.slice(rois, 1, k, k + 1) for k in range(5)]

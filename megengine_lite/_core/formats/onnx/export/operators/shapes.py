@@ -149,6 +149,4 @@ def _padding(call: NodeCall) -> None:
     if mode is None:
         raise NotExported(f"mode {call.params.padding_mode} is not known")
     value = w.constant(Padding.constant(call.node, call.spec(0)).reshape(())) if mode == "constant" else None
-    wide = _E.INT32 if x.kind in (_E.INT16, _E.UINT16) else x.kind
-    padded = w.op("Pad", w.as_kind(x, wide), widths, None if value is None else w.as_kind(value, wide), mode=mode)
-    call.give(w.as_kind(padded, x.kind))
+    call.give(w.pad(x, widths, value, mode))

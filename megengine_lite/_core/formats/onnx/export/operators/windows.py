@@ -32,7 +32,7 @@ def unfolded(w: GraphWriter, x: OnnxValue, window: Window, fill: OnnxValue | Non
     rows, columns = (_positions(w, w.size(x, 2 + k), window, k) for k in (0, 1))
     if any(window.pad):
         ends = [0, 0, *window.pad]
-        x = w.op("Pad", x, w.integers(*ends, *ends), fill)
+        x = w.pad(x, w.integers(*ends, *ends), fill)
     return w.op("Gather", w.op("Gather", x, rows, axis=2), columns, axis=4)
 
 
@@ -120,7 +120,7 @@ def _correlation(call: NodeCall) -> None:
     if (2 * reach + 1) ** 2 > _MOST_DISPLACEMENTS:
         raise NotExported(f"{(2 * reach + 1) ** 2} displacements take too many nodes")
     pads = w.integers(0, 0, p.pad_size, p.pad_size, 0, 0, p.pad_size, p.pad_size)
-    a, b = (w.op("Pad", call.real(k), pads) for k in (0, 1))
+    a, b = (w.pad(call.real(k), pads) for k in (0, 1))
 
     def moved(image: OnnxValue, dy: int, dx: int) -> OnnxValue:
         ends = [dy - most, dx - most]
