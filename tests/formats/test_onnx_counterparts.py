@@ -33,14 +33,16 @@ def model_of(op, given, constants=(), outputs="y", opset=24, **attributes):
     return model
 
 
-def file_of(model):
-    return b"".join(map(bytes, converted(model.SerializeToString(), LiteConfig(), verify=False).chunks))
+def file_of(model, shapes=None):
+    made = converted(model.SerializeToString(), LiteConfig(), shapes=shapes or {}, verify=False)
+    return b"".join(map(bytes, made.chunks))
 
 
 def check(model, given):
     """Compares the file with the model."""
     values = {n: v.astype(np.int32) if v.dtype == np.int64 else v for n, v in given.items()}
-    for found, expected in zip(run(load(file_of(model)), **values), run(load(model), **values), strict=True):
+    file = file_of(model, {name: value.shape for name, value in given.items()})
+    for found, expected in zip(run(load(file), **values), run(load(model), **values), strict=True):
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -217,3 +219,25 @@ def test_low_bits_are_not_written_where_others_matter(name):
     )
     with pytest.raises(UnsupportedOperatorError, match="may need more than 32 bits"):
         converted(bytes_of_text(text), LiteConfig(), verify=False, shapes={"x": (1, 9), "k": (3,)})
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_a_size_that_is_left_open_changes_no_constant(width):
+    """A number of rows that the file need not compute, and a bias as long as they are, which becomes one row."""
+    rng = np.random.default_rng(4)
+    x, hidden = rng.standard_normal((2, 5, width)).astype(np.float32), width // 2
+    nodes = [
+        helper.make_node("Shape", ["x"], ["outer"], end=2),
+        helper.make_node("ReduceProd", ["outer"], ["count"]),
+        helper.make_node("Concat", ["count", "width"], ["rows"], axis=0),
+        helper.make_node("Reshape", ["x", "rows"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Reshape", ["b", "sizes"], ["c"]),
+        helper.make_node("GRU", ["c", "w", "r", "bias"], ["y"], hidden_size=hidden, linear_before_reset=1),
+    ]
+    shapes = {"w": (1, 3 * hidden, width), "r": (1, 3 * hidden, hidden), "bias": (1, 6 * hidden)}
+    weights = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    constants = {"width": np.array([width], np.int64), **weights}
+    given = [("x", TensorProto.FLOAT, ["n", "s", width])]
+    check(make(nodes, given, [("y", TensorProto.FLOAT, None)], constants), {"x": x})

@@ -383,7 +383,10 @@ class _FileWriter:
         if constants:
             parts.append(pieces.constant(np.array(constants, np.int32)))
         found = pieces.joined(parts, 0)
-        found.spec = TensorSpec(found.shape, found.dtype, var.constant.array.astype(np.int32))
+        spec = TensorSpec(found.shape, found.dtype, var.constant.array.astype(np.int32))
+        if found.const is not None:
+            return Var(found.id, found.name, spec, found.const)  # others may read this constant as what it holds
+        found.spec = spec
         return found
 
     def _check_types(self, node: AnyNode) -> None:
