@@ -292,19 +292,25 @@ def test_mirrored_padding_runs_by_kernels():
     assert not in_numpy(model, x=np.arange(9, dtype=np.float32).reshape(1, 9))
 
 
-@pytest.mark.parametrize("widths", [[0, 1, 0, -1], [-2, 0, 3, 2], [1, -4, -1, -1], [2, 2, 2, 2]])
-def test_edges_are_repeated_and_cut_off_by_kernels(widths):
+@pytest.mark.parametrize("widths", [[0, 1, 0, -1], [-2, 0, 3, 2], [1, -4, -1, -1], [2, 2, 2, 2], [0, 0, 0, 0]])
+@pytest.mark.parametrize("mode", ["edge", "constant"])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_borders_are_filled_and_cut_off_by_kernels(widths, mode, dtype):
     """A shift by one, as filters of speech have it, cuts off at one end what it adds at the other."""
-    nodes = [node("Pad", "x widths", mode="edge")]
-    model = make(nodes, [("x", F, [4, 9])], [("y", F, None)], {"widths": np.array(widths)})
-    x = np.arange(36, dtype=np.float32).reshape(4, 9)
+    kind, value = helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), np.array([77], dtype)
+    model = make(
+        [node("Pad", "x widths value", mode=mode)], [("x", kind, [4, 9]), ("value", kind, [1])], [("y", kind, None)],
+        {"widths": np.array(widths)},
+    )  # fmt: skip
+    x = np.arange(36, dtype=dtype).reshape(4, 9)
     session = session_of(load_model(model.SerializeToString()).graph)
-    (y,) = run_session(session, x=x)
+    (y,) = run_session(session, x=x, value=value)
     top, left, bottom, right = widths
     kept = x[max(-top, 0) : 4 - max(-bottom, 0), max(-left, 0) : 9 - max(-right, 0)]
     grown = [(max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))]
-    np.testing.assert_array_equal(y, np.pad(kept, grown, "edge"))
-    assert {s.kernel.name for plan in session.plans() for s in plan.steps} <= {"copy_strided", "transpose_strided"}
+    np.testing.assert_array_equal(y, np.pad(kept, grown, mode, **({"constant_values": 77} if mode != "edge" else {})))
+    copies = {"copy_strided", "copy_bytes", "transpose_strided"}
+    assert {s.kernel.name for plan in session.plans() for s in plan.steps} <= copies
 
 
 def test_lstms_whose_weights_are_reshaped_run_by_kernels():

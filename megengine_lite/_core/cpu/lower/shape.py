@@ -16,6 +16,7 @@ from megengine_lite._core.cpu.lower.copying import (
 )
 from megengine_lite._core.cpu.lower.gather_channels import lower_channel_gather
 from megengine_lite._core.cpu.lowering import Lowering
+from megengine_lite._core.cpu.steps import Ref
 from megengine_lite._core.ir.fused import ChannelGather
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.ir.params import PaddingMode
@@ -132,21 +133,28 @@ def lower_padding(ctx: Lowering, node: Node) -> bool | None:
     return None
 
 
-def lower_edge_padding(ctx: Lowering, node: Node) -> bool | None:
-    """Repeats the elements at the edges; where a number is negative, elements are cut off before."""
-    x, y = node.inputs[0], node.outputs[0]
+def lower_computed_padding(ctx: Lowering, node: Node) -> bool | None:
+    """Repeats the elements at the edges, or one number; where a width is negative, elements are cut off before."""
+    x, _, value = node.inputs
+    y = node.outputs[0]
     numbers = node.inputs[1].spec.value
     ndim = len(x.shape)
     if numbers is None or ndim > MAX_NDIM:
         return False
+    widths = list(zip(numbers[:ndim].tolist(), numbers[ndim:].tolist(), strict=True))
+    if any(size + min(front, 0) + min(back, 0) < 0 for size, (front, back) in zip(x.shape, widths, strict=True)):
+        return False  # one side cuts off what the other one adds
     source = view_of(ctx.plain(x))
     offsets = []
-    for axis, (front, back) in enumerate(zip(numbers[:ndim].tolist(), numbers[ndim:].tolist(), strict=True)):
+    for axis, (front, back) in enumerate(widths):
         cut = max(-front, 0)
         source = source.slice(axis, cut, source.shape[axis] - cut - max(-back, 0))
         offsets.append((max(front, 0), max(back, 0)))
     inside = _copy_inside(ctx, node, source, view_of(ctx.new_plain(y)), offsets)
-    _fill_borders(ctx, node, inside, offsets, reflect=False)
+    if node.params.mode == "edge":
+        _fill_borders(ctx, node, inside, offsets, reflect=False)
+    else:
+        _fill_borders_with(ctx, node, inside, offsets, ctx.plain(value).ref)
     return None
 
 
@@ -157,6 +165,18 @@ def _copy_inside(ctx: Lowering, node: Node, source: View, whole: View, offsets: 
         inside = inside.slice(axis, front, source.shape[axis])
     emit_copy(ctx, node, source, inside)
     return inside
+
+
+def _fill_borders_with(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], value: Ref) -> None:
+    """Borders of one number that is computed when the model runs."""
+    done = inside
+    for axis, (front, back) in enumerate(offsets):
+        extent = done.shape[axis]
+        grown = done.slice(axis, -front, front + extent + back)
+        for begin, length in ((0, front), (front + extent, back)):
+            border = grown.slice(axis, begin, length)
+            emit_copy(ctx, node, View(value, border.shape, (0,) * len(border.shape), border.item), border)
+        done = grown
 
 
 def _fill_borders(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], reflect: bool) -> None:
