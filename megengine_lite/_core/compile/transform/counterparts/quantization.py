@@ -15,7 +15,7 @@ from megengine_lite._core.compile.transform.counterparts.table import written
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
-from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import Convolution, ConvolutionSparse, ElemwiseMode
 from megengine_lite._core.ir.quantize import dequantize
 
 _M = ElemwiseMode
@@ -102,6 +102,41 @@ def _product(w: Pieces, node: AnyNode) -> Var:
         parts = [w.part(v, axis, begin, end) for v, axis in zip((left, right), axes, strict=True)]
         flags = params.MatrixMul(transposeA=node.params.transposeA, transposeB=node.params.transposeB)
         some = w.converted(w.make("MatrixMul", flags, parts), INT32)
+        total = some if total is None else w.add(total, some)
+    assert total is not None
+    return total
+
+
+@written("Convolution", any_size=True)
+def _convolution(w: Pieces, node: AnyNode) -> Var:
+    """Of quantized numbers the sums of products of integers, as of matrices. A filter of the model has one size."""
+    types, p = w.types, node.params
+    if not any(t.is_quantized for t in types):
+        return w.make(node.op, p, node.inputs, node.output_dtype)
+    x, filters = (_differences(w, v, t) for v, t in zip(node.inputs, types, strict=True))
+    *outer, _, channels, height, width = shape_of(filters)
+    w.takes_sizes |= node.inputs[1].const is None
+    most = max(1, _EXACT_PRODUCTS // (height * width))
+    if channels <= most or not outer:
+        return _dense_convolution(w, p, x, filters, channels, most)
+    dense = p.replace(sparse=ConvolutionSparse.DENSE)
+    results = []
+    for k in range(outer[0]):
+        own = w.reshaped(w.part(filters, 0, k, k + 1), shape_of(filters)[1:])
+        data = w.part(x, 1, k * channels, (k + 1) * channels)
+        results.append(_dense_convolution(w, dense, data, own, channels, most))
+    return w.joined(results, 1)
+
+
+def _dense_convolution(w: Pieces, p: Convolution, x: Var, filters: Var, channels: int, most: int) -> Var:
+    """The sum of convolutions of at most so many channels each, or a single one that has groups."""
+    if channels <= most:
+        return w.converted(rounded(w, w.make("Convolution", p, [x, filters])), INT32)
+    total: Var | None = None
+    for begin in range(0, channels, most):
+        end = min(begin + most, channels)
+        parts = [w.part(v, 1, begin, end) for v in (x, filters)]
+        some = w.converted(rounded(w, w.make("Convolution", p, parts)), INT32)
         total = some if total is None else w.add(total, some)
     assert total is not None
     return total

@@ -13,6 +13,7 @@ from megengine_lite._core.formats.onnx.operators.normalization import per_channe
 from megengine_lite._core.formats.onnx.operators.shapes import padded
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.onnx_image_params import SamePadding
 from megengine_lite._core.ir.onnx_params import OnnxPad
 from megengine_lite._core.ir.params import ConvolutionSparse, ElemwiseMode
@@ -84,9 +85,9 @@ def filter_size(call: Call, weights: Value) -> list[int]:
 
 
 def with_symmetric_padding(
-    b: GraphBuilder, x: Value, window: WindowAttributes, fill: float = 0.0
+    b: GraphBuilder, x: Value, window: WindowAttributes, fill: Value | None = None
 ) -> tuple[Value, WindowAttributes]:
-    """Data and window after all padding that is not the same on both sides is added to the data."""
+    """Data and window after all padding that is not the same on both sides is added to the data: zeros, or ``fill``."""
     axes = len(window.size)
     none = (0,) * axes
     if window.same:
@@ -97,12 +98,18 @@ def with_symmetric_padding(
             return with_symmetric_padding(b, x, window._replace(begin=begin, end=end, same=""), fill)
         parameters = SamePadding(window.size, window.strides, window.dilations, window.same == "lower")
         (numbers,) = b.nodes_of("SamePadding", parameters, [x.var])
-        x = b.moved("OnnxPad", OnnxPad("constant"), x, numbers, b.exact(b.number(fill, x)))
+        x = b.moved("OnnxPad", OnnxPad("constant"), x, numbers, b.exact(fill or b.number(0, x)))
         return x, window._replace(begin=none, end=none, same="")
-    if window.begin == window.end:
-        return x, window
+    return (x, window) if window.begin == window.end else with_padding(b, x, window, fill)
+
+
+def with_padding(
+    b: GraphBuilder, x: Value, window: WindowAttributes, fill: Value | None = None
+) -> tuple[Value, WindowAttributes]:
+    """Data and window after all padding is added to the data."""
+    none = (0,) * len(window.size)
     widths = [(0, 0), (0, 0), *zip(window.begin, window.end, strict=True)]
-    return padded(b, x, widths, "constant", b.number(fill, x)), window._replace(begin=none, end=none)
+    return padded(b, x, widths, "constant", fill or b.number(0, x)), window._replace(begin=none, end=none)
 
 
 def window_parameters(window: WindowAttributes) -> dict[str, int]:
@@ -136,12 +143,16 @@ def as_images(b: GraphBuilder, *values: Value) -> list[Value]:
 
 
 def convolved(
-    b: GraphBuilder, x: Value, weights: Value, window: WindowAttributes, groups: int, transposed: bool = False
-) -> Value:
-    """A convolution without bias; transposed ones need a padding that is the same on both sides."""
+    b: GraphBuilder, x: Value, weights: Value, window: WindowAttributes, groups: int, transposed: bool = False,
+    dtype: DType | None = None,
+) -> Value:  # fmt: skip
+    """A convolution without bias; transposed ones need a padding that is the same on both sides.
+
+    Quantized numbers stay what they are; ``dtype`` is the type of their sums.
+    """
     if len(window.size) == 1:
         x, weights = as_images(b, x, weights)
-        return b.without_axes(convolved(b, x, weights, window.of_images(), groups, transposed), [2])
+        return b.without_axes(convolved(b, x, weights, window.of_images(), groups, transposed, dtype), [2])
     sparse = ConvolutionSparse.GROUP if groups > 1 else ConvolutionSparse.DENSE
     if groups > 1:
         weights = grouped(b, weights, groups)
@@ -152,8 +163,8 @@ def convolved(
     else:
         parameters = params.Convolution3D(sparse=sparse, **window_parameters(window))
         op = "Convolution3DBackwardData" if transposed else "Convolution3D"
-    inputs = [b.exact(x), b.exact(weights)]
-    return b.node(op, parameters, inputs[::-1] if transposed else inputs, x.kind, x.rank)
+    inputs = [v.var if v.dtype.is_quantized else b.exact(v) for v in (x, weights)]
+    return b.node(op, parameters, inputs[::-1] if transposed else inputs, x.kind, x.rank, dtype)
 
 
 def check_convolution(x: Value, weights: Value) -> int:

@@ -12,7 +12,14 @@ from megengine_lite._core.formats.onnx.graph_values import Value
 from megengine_lite._core.formats.onnx.messages import ElementType
 from megengine_lite._core.formats.onnx.operators.activations import choose
 from megengine_lite._core.formats.onnx.operators.constants import target_kind
-from megengine_lite._core.formats.onnx.operators.convolution import convolution
+from megengine_lite._core.formats.onnx.operators.convolution import (
+    convolution,
+    convolved,
+    filter_size,
+    window_of,
+    with_padding,
+    with_symmetric_padding,
+)
 from megengine_lite._core.formats.onnx.operators.matrices import flattened, multiplied, unflattened
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
@@ -193,7 +200,7 @@ def _dynamic(call: Call) -> list[Value | None]:
 def _matmul_integer(call: Call) -> Value:
     b, x, y = call.builder, call.input(0), call.input(1)
     zeros = [call.optional(2), call.optional(3)]
-    if x.rank > 1 and y.rank == 2 and y.var.const is not None and all(z is None or _is_one(z) for z in zeros):
+    if x.rank > 1 and y.rank == 2 and y.var.const is not None and _are_single(*zeros):
         return _integer_product(b, x, y, *zeros)
     operands = []
     for place, (v, zero) in enumerate(zip((x, y), zeros, strict=True)):
@@ -205,6 +212,12 @@ def _matmul_integer(call: Call) -> Value:
             wide = b.elemwise(_M.SUB, wide, point)
         operands.append(wide)
     return multiplied(b, *operands)
+
+
+def _are_single(zero: Value | None, weights_zero: Value | None) -> bool:
+    """Whether data have one zero point, and weights one that is known, as kernels of int8 want it."""
+    is_known = weights_zero is None or (_is_one(weights_zero) and weights_zero.known is not None)
+    return is_known and (zero is None or _is_one(zero))
 
 
 def _integer_product(b: GraphBuilder, x: Value, y: Value, x_zero: Value | None, y_zero: Value | None) -> Value:
@@ -265,6 +278,64 @@ def _quantized_conv(call: Call) -> Value:
 
 @converts("ConvInteger", since=10)
 def _conv_integer(call: Call) -> Value:
-    b, one = call.builder, call.builder.constant(np.float32(1))
-    x, weights = (dequantized(b, call.input(k), one, call.optional(k + 2), 0, ElementType.FLOAT) for k in (0, 1))
-    return b.retyped(convolution(call, x, weights, None), ElementType.INT32)
+    b, x, w = call.builder, call.input(0), call.input(1)
+    x_zero, w_zero = (_equal(b, call.optional(k)) for k in (2, 3))
+    shape = b.known_shape(w)
+    if w.rank < 5 and _are_single(x_zero, w_zero):
+        return _integer_conv(call, x, w, x_zero, w_zero)
+    if w.rank < 5 and _are_single(x_zero, None) and w_zero is not None and shape is not None:
+        # Zero points of filters are taken off the sums: times the sums of the data.
+        sums = _integer_conv(call, x, w, x_zero, None)
+        data = _integer_conv(call, x, b.constant(np.ones(shape, np.int8)), x_zero, None)
+        points = b.retyped(w_zero, ElementType.INT32)
+        points = points.with_rank(0) if _is_one(points) else b.with_axes(points, list(range(1, w.rank - 1)))
+        return b.elemwise(_M.SUB, sums, b.elemwise(_M.MUL, data, points))
+    one = b.constant(np.float64(1))  # sums in float32 would be rounded
+    data, filters = (dequantized(b, v, one, z, 0, ElementType.DOUBLE) for v, z in ((x, x_zero), (w, w_zero)))
+    return b.retyped(convolution(call, data, filters, None), ElementType.INT32)
+
+
+def _equal(b: GraphBuilder, zero: Value | None) -> Value | None:
+    """One zero point in place of known ones that are all the same."""
+    known = None if zero is None or not zero.rank else zero.known
+    if zero is None or known is None or not known.size or (known != known[0]).any():
+        return zero
+    return b.constant(known[0], zero.kind)
+
+
+def _integer_conv(call: Call, x: Value, w: Value, x_zero: Value | None, w_zero: Value | None) -> Value:
+    """A convolution of 8-bit numbers, by the kernels of int8 if the filter is constant.
+
+    A zero point of x that is known when the model runs is taken off the sums: times the sum of each filter. Then it is
+    also what the padding consists of, so that all sums have as many terms.
+    """
+    b, groups, axes = call.builder, call.positive("group", 1), w.rank - 2
+    if x.rank != w.rank or not 0 < axes < 3:
+        raise NotConverted(f"data of {x.rank} and a filter of {w.rank} dimensions are not computed here")
+    window = window_of(call, filter_size(call, w), axes)
+    later = x_zero is not None and x_zero.known is None
+    fill = None if x_zero is None else x_zero.with_rank(0)
+    x, window = with_symmetric_padding(b, x, window, fill)
+    if later and any(window.begin):
+        x, window = with_padding(b, x, window, fill)
+    types = _integers(x, None if later else x_zero), _integers(w, w_zero)
+    data, filters = (
+        Value(_with_bytes_of(b, v, t), ElementType.INT32, v.rank, t) for v, t in zip((x, w), types, strict=True)
+    )
+    sums = convolved(b, data, filters, window, groups, dtype=DType(DTypeCode.QUANTIZED_S32, 1.0))
+    result = Value(b.nodes_of("OnnxBytes", OnnxBytes(INT32), [sums.var])[0], ElementType.INT32, x.rank, INT32)
+    if not later or fill is None:
+        return result
+    totals = _sums_of_filters(b, w, w_zero)
+    return b.elemwise(_M.SUB, result, b.elemwise(_M.MUL, totals, b.retyped(fill, ElementType.INT32)))
+
+
+def _sums_of_filters(b: GraphBuilder, w: Value, zero: Value | None) -> Value:
+    """Of each output channel, in the shape of an image of one pixel."""
+    wide = b.retyped(w, ElementType.INT32)
+    if zero is not None:
+        wide = b.elemwise(_M.SUB, wide, b.retyped(zero, ElementType.INT32).with_rank(0))
+    for axis in range(1, w.rank):
+        parameters = params.Reduce(mode=ReduceMode.SUM, axis=axis)
+        wide = b.node("Reduce", parameters, [b.exact(wide)], ElementType.INT32, w.rank)
+    return b.transposed(wide, [1, 0, *range(2, w.rank)])
