@@ -134,6 +134,12 @@ case("QLinearAveragePool", x, *scales, *out, why="padding that counts", kernel_s
      count_include_pad=1)  # fmt: skip
 case("QLinearAveragePool", x, *scales, *out, why="channels last", kernel_shape=[2, 2], channels_last=1)
 case("NhwcMaxPool", x, kernel_shape=[2, 2], strides=[1, 1])
+filters = number(0.01), number(0, np.int8), *out
+case("QLinearConv", x, *scales, steps(5, x.shape[1], 2, 2, dtype=np.int8), *filters, pads=[1, 0, 0, 1])
+case("QLinearConv", x, *scales, steps(4, x.shape[-1], 2, 2, dtype=np.int8), *filters,
+     RNG.integers(-999, 999, 4).astype(np.int32), why="channels last", channels_last=1)  # fmt: skip
+case("QLinearConv", x, *scales, steps(2 * x.shape[-1], 1, 2, 2, dtype=np.int8), *filters, why="groups, channels last",
+     channels_last=1, group=x.shape[-1])  # fmt: skip
 a, b = steps(3, 6), steps(6, 4, dtype=np.int8)
 case("MatMulIntegerToFloat", a, b, number(0.02), number(0.01), number(130, np.uint8), number(3, np.int8), real(4))
 case("MatMulIntegerToFloat", a, b, number(0.02), positive(4), number(130, np.uint8), steps(4, dtype=np.int8),

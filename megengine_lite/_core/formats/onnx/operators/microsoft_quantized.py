@@ -18,7 +18,11 @@ from megengine_lite._core.formats.onnx.operators.microsoft import (
     mean_of_axes_from,
     with_turned_matrices,
 )
-from megengine_lite._core.formats.onnx.operators.quantization import dequantized, quantized
+from megengine_lite._core.formats.onnx.operators.quantization import (
+    dequantized,
+    quantized,
+    quantized_convolution,
+)
 from megengine_lite._core.formats.onnx.operators.table import MICROSOFT, Call, NotConverted, converts
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import DerivedConstant, TensorSpec, Var
@@ -102,6 +106,13 @@ def _quantized_concat(call: Call) -> Value:
 @converts("QLinearWhere", domain=MICROSOFT)
 def _quantized_choice(call: Call) -> Value:
     return _stepped(call, choose(call.builder, call.input(0), _real(call, 1), _real(call, 4)), 7, call.input(1).kind)
+
+
+@converts("QLinearConv", domain=MICROSOFT)
+def _conv_of_bytes(call: Call) -> Value:
+    b, x, last = call.builder, call.input(0), call.integer("channels_last", 0)
+    result = quantized_convolution(call, _channels_first(b, x) if last else x)
+    return _channels_last(b, result) if last else result
 
 
 @converts("NhwcMaxPool", domain=MICROSOFT)

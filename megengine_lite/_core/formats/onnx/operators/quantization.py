@@ -262,8 +262,13 @@ def _quantized_matmul(call: Call) -> Value:
 
 @converts("QLinearConv", since=10)
 def _quantized_conv(call: Call) -> Value:
+    return quantized_convolution(call, call.input(0))
+
+
+def quantized_convolution(call: Call, x: Value) -> Value:
+    """A convolution of data with channels in front, by the other inputs and the attributes of a call."""
     b = call.builder
-    x, x_scale, x_zero, w, w_scale, w_zero, scale, zero = (call.input(k) for k in range(8))
+    x_scale, x_zero, w, w_scale, w_zero, scale, zero = (call.input(k) for k in range(1, 8))
     bias = call.optional(8)
     if not all(_is_one(v) for v in (x_scale, x_zero, scale, zero)):
         raise NotConverted("only scales of filters can differ between channels")
