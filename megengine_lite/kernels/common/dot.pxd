@@ -248,7 +248,7 @@ cdef inline inlined dot_block(
     cdef int64_t part, a, b, c, l, steps
     cdef int p, v
     if DOT_MATRIX:  # by itself: where it is false, compilers leave out at once what is in it
-        if not TWO_ROWS and is_constant(STEP) and (STEP == 4 or STEP == 8):
+        if KIND != WIDE and not TWO_ROWS and is_constant(STEP) and (STEP == 4 or STEP == 8):
             matrix_block(PIXELS, VECTORS, STEP, KIND, s, x, w, bias, sums)
             return
     for p in range(PIXELS):
