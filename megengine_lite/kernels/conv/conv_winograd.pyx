@@ -20,7 +20,7 @@ from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, W
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
 from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
-from megengine_lite.kernels.conv.winograd_grid cimport Grid
+from megengine_lite.kernels.conv.winograd_grid cimport Grid, TileRun, run_of
 
 # The squares of the points of F(4), and the points.
 cdef extern from *:
@@ -294,12 +294,13 @@ cdef inline inlined winograd(
     cdef int64_t area = (M + 2) * (M + 2)
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t oc_tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
-    cdef int64_t from_w, tiles, item, n, rest, part, first, count, v_step, m_step, tile, k, block
+    cdef int64_t from_w, tiles, item, v_step, m_step, tile, k, block
     cdef int64_t transformed = -1
     cdef int vectors, b
     cdef const float* from_v
     cdef float* m
     cdef Grid g
+    cdef TileRun run
     cdef BlockSum s
     cdef BlockOutput p, o
     cdef Epilogue none = Epilogue(activation=ACT_NONE, act_a=0, act_b=0)
@@ -312,36 +313,32 @@ cdef inline inlined winograd(
     o.y_plane = o.z_plane = 0
     set_activation(&o, &a.epilogue)
     for item in range(begin, end):
-        n = item // (tile_blocks * parts)
-        rest = item // parts % tile_blocks
-        part = item % parts
-        first = tiles * rest // tile_blocks
-        count = tiles * (rest + 1) // tile_blocks - first
-        v_step = input_step(ic_blocks, count)
-        m_step = output_step(count)
+        run = run_of(item, tiles, tile_blocks, parts)
+        v_step = input_step(ic_blocks, run.count)
+        m_step = output_step(run.count)
         m = scratch + area * v_step
-        if transformed != item // parts:
-            transform_input(M, &g, x + n * x_image, ic_blocks, first, count, scratch, v_step)
-            transformed = item // parts
-        s = sum_of_channels(ic, count * VW, VW)
+        if transformed != run.number:
+            transform_input(M, &g, x + run.image * x_image, ic_blocks, run.first, run.count, scratch, v_step)
+            transformed = run.number
+        s = sum_of_channels(ic, run.count * VW, VW)
         p.y_pixel = VW
-        p.y_plane = count * VW
-        for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):
+        p.y_plane = run.count * VW
+        for tile in range(oc_tiles * run.part // parts, oc_tiles * (run.part + 1) // parts):
             vectors = 2 if tile * TILE_BLOCKS + 1 < oc_blocks else 1
             for k in range(area):
                 p.y = m + k * m_step
                 from_v = scratch + k * v_step
                 from_w = (tile * TILE_BLOCKS * area + k * vectors) * ic * VW
                 if a.weights == WEIGHTS_FLOAT16:
-                    product(vectors, count, &s, from_v, <const f16*>a.w + from_w, &p)
+                    product(vectors, run.count, &s, from_v, <const f16*>a.w + from_w, &p)
                 else:
-                    product(vectors, count, &s, from_v, <const float*>a.w + from_w, &p)
+                    product(vectors, run.count, &s, from_v, <const float*>a.w + from_w, &p)
             for b in range(vectors):
                 block = tile * TILE_BLOCKS + b
                 o.bias = bias + block * VW if bias else NULL
-                o.y = y + n * y_image + block * y_plane
-                o.z = z + n * z_image + block * z_plane if z else NULL
-                transform_output(M, &g, m + b * count * VW, m_step, first, count, y_row, z_row, &o)
+                o.y = y + run.image * y_image + block * y_plane
+                o.z = z + run.image * z_image + block * z_plane if z else NULL
+                transform_output(M, &g, m + b * run.count * VW, m_step, run.first, run.count, y_row, z_row, &o)
 
 
 cdef void conv_winograd4_f32(const ConvWinogradArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:

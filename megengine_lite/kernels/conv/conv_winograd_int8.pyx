@@ -21,7 +21,7 @@ from megengine_lite.kernels.common.simd cimport (
     VW, inlined, outlined, vi, vi_add_16, vi_high_halves, vi_load, vi_load_wide, vi_low_halves, vi_shift_right,
     vi_store, vi_subtract_16,
 )
-from megengine_lite.kernels.conv.winograd_grid cimport Grid
+from megengine_lite.kernels.conv.winograd_grid cimport Grid, TileRun, run_of
 
 cdef enum:
     M = 2
@@ -215,7 +215,7 @@ cdef void conv_winograd2_int8(const ConvWinogradInt8Args* a, int64_t begin, int6
     cdef int64_t parts = a.parts, pairs = (ic + 1) // 2
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t oc_tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
-    cdef int64_t tiles, item, n, rest, part, first, count, room, v_step, m_step, tile, k, block, size
+    cdef int64_t tiles, item, room, v_step, m_step, tile, k, block, size
     cdef int64_t transformed = -1
     cdef int vectors, b
     cdef int16_t* v = <int16_t*>scratch
@@ -223,6 +223,7 @@ cdef void conv_winograd2_int8(const ConvWinogradInt8Args* a, int64_t begin, int6
     cdef const int16_t* from_w
     cdef vi bias
     cdef Grid g
+    cdef TileRun run
     cdef DotSum s
     cdef Int8Output o
     g = Grid((a.ow + M - 1) // M, a.pad_h, a.pad_w, a.x_.row, a.x_.plane, a.x_bottom, a.x_right, a.oh, a.ow)
@@ -230,32 +231,28 @@ cdef void conv_winograd2_int8(const ConvWinogradInt8Args* a, int64_t begin, int6
     read_output(&o, &a.requantize, a.scales, a.real_bias, a.z, VW, y_plane, VW, z_plane)
     size = result_size(&o)
     for item in range(begin, end):
-        n = item // (tile_blocks * parts)
-        rest = item // parts % tile_blocks
-        part = item % parts
-        first = tiles * rest // tile_blocks
-        count = tiles * (rest + 1) // tile_blocks - first
-        room = room_of(count)
-        v_step = input_step(ic_blocks, count)
-        m_step = output_step(count)
+        run = run_of(item, tiles, tile_blocks, parts)
+        room = room_of(run.count)
+        v_step = input_step(ic_blocks, run.count)
+        m_step = output_step(run.count)
         m = <int32_t*>(v + AREA * v_step)
         s = DotSum(1, 1, 0, 1, 0, 1, 0, pairs, pairs, 4, room * 2 * VW, 0)
-        if transformed != item // parts:
-            transform_input(&g, a.x + n * x_image, ic_blocks, first, count, room, v, v_step)
-            transformed = item // parts
-        for tile in range(oc_tiles * part // parts, oc_tiles * (part + 1) // parts):
+        if transformed != run.number:
+            transform_input(&g, a.x + run.image * x_image, ic_blocks, run.first, run.count, room, v, v_step)
+            transformed = run.number
+        for tile in range(oc_tiles * run.part // parts, oc_tiles * (run.part + 1) // parts):
             vectors = 2 if tile * TILE_BLOCKS + 1 < oc_blocks else 1
             for k in range(AREA):
                 from_w = a.w + (tile * TILE_BLOCKS * AREA + k * vectors) * pairs * 2 * VW
-                product(vectors, count, &s, v + k * v_step, from_w, m + k * m_step)
+                product(vectors, run.count, &s, v + k * v_step, from_w, m + k * m_step)
             for b in range(vectors):
                 block = tile * TILE_BLOCKS + b
                 go_to_channel(&o, a.scales, a.real_bias, block * VW)
-                o.y = a.y + (n * y_image + block * y_plane) * size
-                o.z = a.z + n * z_image + block * z_plane if a.z else NULL
+                o.y = a.y + (run.image * y_image + block * y_plane) * size
+                o.z = a.z + run.image * z_image + block * z_plane if a.z else NULL
                 bias = vi_load(a.bias + block * VW)
                 transform_output(
-                    &g, m + b * VW, m_step, vectors * VW, first, count, &bias, a.y_.row * size, z_row, &o,
+                    &g, m + b * VW, m_step, vectors * VW, run.first, run.count, &bias, a.y_.row * size, z_row, &o,
                 )
 
 

@@ -22,6 +22,28 @@ ctypedef fused stored:
     f16
 
 
+ctypedef fused weight:
+    float
+    int16_t
+
+
+ctypedef fused tap:
+    double
+    int16_t
+
+
+cdef inline inlined gather_taps(
+    const weight* w, int64_t channel, int64_t oc, int64_t i, int64_t ic, tap* taps
+) noexcept nogil:
+    """[3 3][VW]: the taps of input channel i of VW output channels; zeros for channels that do not exist."""
+    cdef int k, lane
+    for lane in range(VW):
+        for k in range(TAPS):
+            taps[k * VW + lane] = 0
+            if channel + lane < oc and i < ic:
+                taps[k * VW + lane] = <tap>w[((channel + lane) * ic + i) * TAPS + k]
+
+
 cdef inline inlined transform(
     int S, const double* g, const double* taps, stored* y, int64_t step
 ) noexcept nogil:
@@ -65,20 +87,14 @@ cdef void pack_winograd_f32(const PackWinogradArgs* a, int64_t begin, int64_t en
     """
     cdef int64_t oc = a.oc, ic = a.ic, side = a.side, area = side * side
     cdef int64_t blocks = (oc + VW - 1) // VW, parts = (ic + CHANNELS - 1) // CHANNELS
-    cdef int64_t item, first, lanes, i, block, channel, at
+    cdef int64_t item, first, lanes, i, block, at
     cdef double taps[TAPS * VW]
-    cdef const float* w
-    cdef int k, lane
     for item in range(begin, end):
         first = item // parts * TILE_BLOCKS
         lanes = min(<int64_t>TILE_BLOCKS, blocks - first) * VW
         for i in range(item % parts * CHANNELS, min(ic, (item % parts + 1) * CHANNELS)):
             for block in range(lanes // VW):
-                for lane in range(VW):
-                    channel = (first + block) * VW + lane
-                    w = a.weight + (channel * ic + i) * TAPS
-                    for k in range(TAPS):
-                        taps[k * VW + lane] = w[k] if channel < oc else 0
+                gather_taps(a.weight, (first + block) * VW, oc, i, ic, &taps[0])
                 at = first * VW * area * ic + i * lanes + block * VW
                 if a.weights == WEIGHTS_FLOAT16:
                     transform_filters(side, a.matrix, taps, <f16*>a.y + at, ic * lanes)
@@ -121,20 +137,14 @@ cdef void pack_winograd_int8(const PackWinogradInt8Args* a, int64_t begin, int64
     """
     cdef int64_t oc = a.oc, ic = a.ic, pairs = (ic + 1) // 2
     cdef int64_t blocks = (oc + VW - 1) // VW, parts = (ic + CHANNELS - 1) // CHANNELS
-    cdef int64_t item, first, lanes, i, block, channel, at
+    cdef int64_t item, first, lanes, i, block, at
     cdef int16_t taps[TAPS * VW]
-    cdef const int16_t* w
-    cdef int k, lane
     for item in range(begin, end):
         first = item // parts * TILE_BLOCKS
         lanes = min(<int64_t>TILE_BLOCKS, blocks - first) * VW
         for i in range(item % parts * CHANNELS, min(2 * pairs, (item % parts + 1) * CHANNELS)):
             for block in range(lanes // VW):
-                for lane in range(VW):
-                    channel = (first + block) * VW + lane
-                    w = a.weight + (channel * ic + i) * TAPS
-                    for k in range(TAPS):
-                        taps[k * VW + lane] = w[k] if channel < oc and i < ic else 0
+                gather_taps(a.weight, (first + block) * VW, oc, i, ic, &taps[0])
                 at = (first * VW * 16 * pairs + i // 2 * lanes + block * VW) * 2 + i % 2
                 transform_int8(taps, a.y + at, pairs * lanes * 2)
 

@@ -4,8 +4,7 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 
 from megengine_lite.kernels.common.real_values cimport Format, item_size, load_real, load_some, to_stored, to_stored_even
 from megengine_lite.kernels.common.simd cimport (
-    VW, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_load_wide, vi_set1,
-    vi_store,
+    VW, inlined, outlined, vf, vf_set1, vf_store_n, vi, vi_load, vi_load_wide, vi_set1, vi_store,
 )
 
 
@@ -84,65 +83,55 @@ cdef void pack_image_int8(const PackImageArgs* a, int64_t begin, int64_t end, vo
         )
 
 
-cdef struct FlipBytesArgs:
+cdef struct CopyImagesArgs:
     const uint8_t* x
     uint8_t* y
     int64_t size, chunk, flip, x_image, y_image
 
 
-cdef void flip_bytes(const FlipBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+cdef inline inlined copy_images(bint WIDE, const CopyImagesArgs* a, int64_t begin, int64_t end) noexcept nogil:
+    """flip_bytes, or WIDE widen_bytes."""
+    cdef int64_t size = a.size, chunk = a.chunk, x_image = a.x_image, y_image = a.y_image
+    cdef int64_t chunks = (size + chunk - 1) // chunk, lanes = 2 * VW if WIDE else 4 * VW, item, k, last
+    cdef uint8_t one = <uint8_t>a.flip
+    cdef uint32_t wide_one = <uint32_t><int8_t>one & 0xFFFF
+    cdef vi flip = vi_set1(<int32_t>(wide_one * 0x10001) if WIDE else <int32_t>a.flip)
+    cdef const uint8_t* x
+    cdef uint8_t* y
+    cdef int16_t* wide_y
+    for item in range(begin, end):
+        x = a.x + item // chunks * x_image
+        y = a.y + item // chunks * y_image * (2 if WIDE else 1)
+        wide_y = <int16_t*>y
+        k = item % chunks * chunk
+        last = min(k + chunk, size)
+        while k + lanes <= last:
+            if WIDE:
+                vi_store(<int32_t*>(wide_y + k), vi_load_wide(<const int8_t*>(x + k)) ^ flip)
+            else:
+                vi_store(<int32_t*>(y + k), vi_load(<const int32_t*>(x + k)) ^ flip)
+            k += lanes
+        while k < last:
+            if WIDE:
+                wide_y[k] = <int8_t>(x[k] ^ one)
+            else:
+                y[k] = x[k] ^ one
+            k += 1
+
+
+cdef void flip_bytes(const CopyImagesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Copies images with every four bytes xored with those of `flip`: 0x80 in each turns signed numbers into unsigned
     ones and back (dot.pxd).
 
     One work item = `chunk` bytes of one image, a multiple of the bytes of a vector.
     """
-    cdef int64_t size = a.size, chunk = a.chunk, x_image = a.x_image, y_image = a.y_image
-    cdef int64_t chunks = (size + chunk - 1) // chunk, item, k, last
-    cdef vi flip = vi_set1(<int32_t>a.flip)
-    cdef uint8_t one = <uint8_t>a.flip
-    cdef const uint8_t* x
-    cdef uint8_t* y
-    for item in range(begin, end):
-        x = a.x + item // chunks * x_image
-        y = a.y + item // chunks * y_image
-        k = item % chunks * chunk
-        last = min(k + chunk, size)
-        while k + 4 * VW <= last:
-            vi_store(<int32_t*>(y + k), vi_load(<const int32_t*>(x + k)) ^ flip)
-            k += 4 * VW
-        while k < last:
-            y[k] = x[k] ^ one
-            k += 1
+    copy_images(False, a, begin, end)
 
 
-cdef struct WidenBytesArgs:
-    const uint8_t* x
-    int16_t* y
-    int64_t size, chunk, flip, x_image, y_image
-
-
-cdef void widen_bytes(const WidenBytesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
-    """Copies images of bytes as signed numbers of 16 bits, with every four bytes xored with those of `flip` before.
-
-    `y_image` is in numbers. One work item = `chunk` bytes of one image.
-    """
-    cdef int64_t size = a.size, chunk = a.chunk, x_image = a.x_image, y_image = a.y_image
-    cdef int64_t chunks = (size + chunk - 1) // chunk, item, k, last
-    cdef uint8_t one = <uint8_t>a.flip
-    cdef vi flip = vi_set1(<int32_t>((<uint32_t><int8_t>one & 0xFFFF) * 0x10001))
-    cdef const uint8_t* x
-    cdef int16_t* y
-    for item in range(begin, end):
-        x = a.x + item // chunks * x_image
-        y = a.y + item // chunks * y_image
-        k = item % chunks * chunk
-        last = min(k + chunk, size)
-        while k + 2 * VW <= last:
-            vi_store(<int32_t*>(y + k), vi_load_wide(<const int8_t*>(x + k)) ^ flip)
-            k += 2 * VW
-        while k < last:
-            y[k] = <int8_t>(x[k] ^ one)
-            k += 1
+cdef void widen_bytes(const CopyImagesArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Copies images as signed numbers of 16 bits, which y points at and `y_image` counts, flipped before like
+    flip_bytes."""
+    copy_images(True, a, begin, end)
 
 
 include "relayout_int8_table.pxi"
