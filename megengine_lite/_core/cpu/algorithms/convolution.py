@@ -318,29 +318,30 @@ class WinogradPlan:
         """Bytes that each thread needs."""
         return int(p.module("conv_winograd").scratch_bytes(self.m, p.ic, self.tiles))
 
+    def scratch_int8(self, p: ConvProblem) -> int:
+        """The same for int8 numbers."""
+        return int(p.module("conv_winograd_int8").scratch_bytes(p.ic, self.tiles))
+
     def cost(self, p: ConvProblem) -> float:
         lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
-        tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
         in_cache = 4 * p.n * (depth * p.ih * p.iw + lanes * p.oh * p.ow) <= self.FAST_BYTES
-        transforms = (13 if in_cache else 20) * tiles * self.area * (lanes + depth)
-        return lanes * p.ic * self.area * (tiles + p.costs.weight) + transforms
+        return self._cost(p, 13 if in_cache else 20)
+
+    def cost_int8(self, p: ConvProblem) -> float:
+        """The same for int8 numbers."""
+        return self._cost(p, 4)
+
+    def _cost(self, p: ConvProblem, transform: float) -> float:
+        """With what it costs to transform an element of the data."""
+        lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
+        tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
+        products = lanes * p.ic * self.area * (tiles + p.costs.weight)
+        return products + transform * tiles * self.area * (lanes + depth)
 
 
 def winograd_int8_plan(p: ConvProblem, threads: int = 1) -> WinogradPlan:
     """How ``conv_winograd2_int8`` walks over a problem."""
     return WinogradPlan.make(p, 2, threads, size=2)
-
-
-def winograd_int8_scratch(p: ConvProblem, threads: int = 1) -> int:
-    """Bytes that each thread needs."""
-    return int(p.module("conv_winograd_int8").scratch_bytes(p.ic, winograd_int8_plan(p, threads).tiles))
-
-
-def _winograd_int8_cost(p: ConvProblem) -> float:
-    lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
-    plan = winograd_int8_plan(p)
-    tiles = p.n * -(-p.oh // plan.m) * -(-p.ow // plan.m)
-    return lanes * p.ic * plan.area * (tiles + p.costs.weight) + 4 * tiles * plan.area * (lanes + depth)
 
 
 def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
@@ -380,8 +381,8 @@ CONV_INT8 = AlgorithmTable(
         Algorithm(
             "conv_winograd2_int8",
             (*_WINOGRAD, _INT8, _PAIRS_16, _SMALL_SUMS),
-            winograd_int8_scratch,
-            _winograd_int8_cost,
+            lambda p: winograd_int8_plan(p).scratch_int8(p),
+            lambda p: winograd_int8_plan(p).cost_int8(p),
             error=0,
         ),
     ),

@@ -17,7 +17,6 @@ from megengine_lite._core.cpu.algorithms.convolution import (
     GroupRun,
     group_runs,
     winograd_int8_plan,
-    winograd_int8_scratch,
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.isa import DotKind
@@ -188,12 +187,11 @@ class _Conv:
         mirrored, zero = self.p.mode == ConvolutionMode.CONVOLUTION, self.filter_dtype.zero_point
         return lambda w: packing.centred(plain_filter(w, mirrored), zero)
 
-    def packed(self, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray], np.ndarray]) -> tuple[Ref, int]:
-        """The filter as ``pack`` makes it, and the number of its parts."""
+    def packed(self, recipe: tuple[Hashable, ...], pack: Callable[[np.ndarray], np.ndarray]) -> Ref:
+        """The filter as ``pack`` makes it."""
         key = ("int8", *recipe, self.ctx.width, self.p.mode, self.p.sparse, self.filter_dtype.zero_point)
         pool, integers = self.ctx.pool, self.integers
-        ref = self.ctx.constant(pool.derive(key, [self.filter], lambda w: pack(integers(w))))
-        return ref, self.parts
+        return self.ctx.constant(pool.derive(key, [self.filter], lambda w: pack(integers(w))))
 
     @property
     def parts(self) -> int:
@@ -260,14 +258,14 @@ def _emit_depthwise(conv: _Conv) -> None:
     z = conv.z()
     y = ctx.new_blocked(conv.y)
     width = ctx.width
-    w, parts = conv.packed(("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], width, neighbours))
+    w = conv.packed(("depthwise", neighbours), lambda w: packing.pack_depthwise(w[:, 0, 0], width, neighbours))
     band = -(-oh // max(1, round(oh * ow / DEPTHWISE_PIXELS)))
     plain = not conv.form.flip and (conv.form.plain or conv.ctx.kernels.isa.dot is DotKind.U8S8_QUADS)
     conv.emit(
         "conv_depthwise_int8", x=x.ref, w=w, **conv.biases(), z=z.ref if z else None, y=y.ref,
         **blocked_strides("x", x), **blocked_strides("y", y), **blocked_strides("z", z), blocks=x.blocks, oh=oh, ow=ow,
         kh=kh, quads=-(-kw // neighbours), quad=QUAD if p.dilate_w == 1 else p.dilate_w,
-        **window_arguments(_problem(conv).window, "stride", "pad"), dilate_h=p.dilate_h, band=band, parts=parts,
+        **window_arguments(_problem(conv).window, "stride", "pad"), dilate_h=p.dilate_h, band=band, parts=conv.parts,
         flip=conv.form.flip, plain=plain, work=n * x.blocks * -(-oh // band),
     )  # fmt: skip
 
@@ -284,17 +282,17 @@ def _emit_direct(conv: _Conv) -> None:
     z = conv.z()
     y = ctx.new_blocked(conv.y)
     joined = joined_rows(problem, x, y, z)
-    first, strides = direct_input(ctx, conv.node, x, conv.form, joined)
-    wide = is_wide(ctx, conv.form)
+    first, arguments = direct_input(ctx, conv.node, x, conv.form, joined)
+    wide = arguments["wide"]
     for run in group_runs(problem):
         channel = run.first * problem.oc
         block = channel // width
-        w, parts = conv.packed(
-            ("direct", run, wide), partial(_pack_run, run=run, width=width, parts=conv.parts, wide=wide)
+        w = conv.packed(
+            ("direct", run, wide), partial(_pack_run, run=run, width=width, parts=conv.parts, wide=bool(wide))
         )
         _emit(
-            conv, first + run.first * problem.ic // width * strides["x_plane"], strides, w, 1 if wide else parts,
-            run.groups, problem.ic * run.merged, problem.oc * run.merged, moved(y, block=block),
+            conv, first + run.first * problem.ic // width * arguments["x_plane"], arguments, w, run.groups,
+            problem.ic * run.merged, problem.oc * run.merged, moved(y, block=block),
             moved(z, block=block) if z else None, joined, not wide and conv.has_short_sums(run), channel,
         )  # fmt: skip
 
@@ -311,23 +309,24 @@ def flipped(ctx: Lowering, node: Node, x: Tensor, form: InputForm, wide: bool = 
     if not form.flip and not wide:
         return x.ref, x.image
     before = x.halo_h * x.row + x.halo_w * x.width  # bytes of the halo before the first pixel
-    image, size = x.blocks * x.plane, 2 if wide else 1
-    copy = ctx.temp(x.n * image * size)
+    image = x.blocks * x.plane
+    copy = _copied(ctx, node, x.ref + -before, x.n, image, x.image, form.flip, wide)
+    return copy + before * (2 if wide else 1), image
+
+
+def _copied(ctx: Lowering, node: Node, x: Ref, n: int, size: int, x_image: int, flip: int, wide: bool) -> Ref:
+    """``n`` images of ``size`` bytes, xored with those of ``flip``; as numbers of 16 bits if ``wide``."""
+    copy = ctx.temp(n * size * (2 if wide else 1))
     ctx.emit(
-        "widen_bytes" if wide else "flip_bytes", node, x=x.ref + -before, y=copy, size=image, chunk=FLIP_CHUNK,
-        flip=form.flip, x_image=x.image, y_image=image, work=x.n * -(-image // FLIP_CHUNK),
+        "widen_bytes" if wide else "flip_bytes", node, x=x, y=copy, size=size, chunk=FLIP_CHUNK, flip=flip,
+        x_image=x_image, y_image=size, work=n * -(-size // FLIP_CHUNK),
     )  # fmt: skip
-    return copy + before * size, image
-
-
-def is_wide(ctx: Lowering, form: InputForm) -> bool:
-    """Whether ``conv_direct_int8`` multiplies an input of this form as numbers of 16 bits."""
-    return ctx.kernels.isa.dot.widens and not form.plain
+    return copy
 
 
 def direct_input(ctx: Lowering, node: Node, x: Tensor, form: InputForm, joined: int = 1) -> tuple[Ref, dict[str, int]]:
     """Address of an input in the form that ``conv_direct_int8`` multiplies, and what the kernel is told about it."""
-    wide = is_wide(ctx, form)
+    wide = ctx.kernels.isa.dot.widens and not form.plain
     first, image = flipped(ctx, node, x, form, wide)
     strides = {**blocked_strides("x", x, joined), "x_image": image}
     return first, input_arguments(ctx.width, strides, wide)
@@ -340,10 +339,11 @@ def input_arguments(channels: int, strides: dict[str, int], wide: bool) -> dict[
 
 
 def _emit(
-    conv: _Conv, x: Ref, x_strides: dict[str, Any], w: Ref, parts: int, groups: int, ic: int, oc: int,
-    y: Tensor, z: Tensor | None, joined: int, short_sums: bool, channel: int = 0,
+    conv: _Conv, x: Ref, x_arguments: dict[str, int], w: Ref, groups: int, ic: int, oc: int, y: Tensor,
+    z: Tensor | None, joined: int, short_sums: bool, channel: int = 0,
 ) -> None:  # fmt: skip
     """A call of the kernel for the output channels from ``channel`` on, where ``y`` and ``z`` begin."""
+    parts = 1 if x_arguments["wide"] else conv.parts
     width = conv.ctx.width
     own = {name: ref and ref + 4 * channel for name, ref in conv.biases().items()}
     n, _, oh, ow = conv.y.shape
@@ -352,14 +352,14 @@ def _emit(
     oh, ow = oh // joined, ow * joined
     chunks = -(-ow // MAX_ROW)
     paired = conv.ctx.kernels.module("conv_direct_int8").PAIRED_ROW
-    two_rows = ow == paired and p.stride_w <= 2 and x_strides["x_pixel"] == width
+    two_rows = ow == paired and p.stride_w <= 2 and x_arguments["x_pixel"] == width
     lines = 2 if two_rows and oh > 1 else 1
     item_rows = -(-oh // lines)
     blocks = -(-oc // width)
     tiles = groups * -(-blocks // TILE_BLOCKS)
-    band = rows_in_band(item_rows, tiles, x_strides["x_image"], groups * blocks * width * ic * kh * kw * parts)
+    band = rows_in_band(item_rows, tiles, x_arguments["x_image"], groups * blocks * width * ic * kh * kw * parts)
     conv.emit(
-        "conv_direct_int8", x=x, w=w, **own, z=z.ref if z else None, y=y.ref, **x_strides,
+        "conv_direct_int8", x=x, w=w, **own, z=z.ref if z else None, y=y.ref, **x_arguments,
         y_pixel=width, **blocked_strides("y", y, joined), z_pixel=width, **blocked_strides("z", z, joined),
         groups=groups, ic=ic, oc=oc, oh=oh, ow=ow, **window_arguments(_problem(conv).window), lines=lines, band=band,
         chunks=chunks, parts=parts, plain=conv.form.plain, short_sums=short_sums, work=n * tiles * item_rows * chunks,
@@ -374,13 +374,13 @@ def _emit_winograd(conv: _Conv) -> None:
     y = ctx.new_blocked(conv.y)
     first, x_image = flipped(ctx, conv.node, x, conv.form)
     kernels, threads = ctx.kernels, ctx.config.threads
-    w, _ = conv.packed(("winograd",), lambda w: packing.pack_winograd(w[0], kernels, threads))
+    w = conv.packed(("winograd",), lambda w: packing.pack_winograd(w[0], kernels, threads))
     conv.emit(
         "conv_winograd2_int8", x=first, w=w, **conv.biases(), z=z.ref if z else None, y=y.ref,
         **{**blocked_strides("x", x), "x_image": x_image}, **blocked_strides("y", y), **blocked_strides("z", z),
         x_bottom=p.ih + x.halo_h, x_right=p.iw + x.halo_w, ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h,
         pad_w=p.pad_w, tile_blocks=plan.tile_blocks, parts=plan.parts, work=p.n * plan.tile_blocks * plan.parts,
-        scratch=winograd_int8_scratch(p, threads),
+        scratch=plan.scratch_int8(p),
     )  # fmt: skip
 
 
@@ -414,21 +414,11 @@ def _emit_image(conv: _Conv) -> None:
     )  # fmt: skip
     wide, width = ctx.kernels.isa.dot.widens, ctx.width
     if wide:
-        image = _widened(ctx, conv.node, image, n * size)
-    packed, parts = conv.packed(("image", wide), lambda w: packing.pack_direct(w, width, QUAD, wide=wide))
+        image = _copied(ctx, conv.node, image, n, size, size, 0, wide)
+    packed = conv.packed(("image", wide), lambda w: packing.pack_direct(w, width, QUAD, wide=wide))
     arguments = input_arguments(QUAD, {"x_row": row, "x_plane": size, "x_image": size}, wide)
     first = image + p.pad_h * arguments["x_row"] + p.pad_w * arguments["x_pixel"]
-    _emit(conv, first, arguments, packed, 1 if wide else parts, 1, c, conv.ocpg, y, z, 1, False)
-
-
-def _widened(ctx: Lowering, node: Node, x: Ref, count: int) -> Ref:
-    """Signed bytes as numbers of 16 bits."""
-    copy = ctx.temp(2 * count)
-    ctx.emit(
-        "widen_bytes", node, x=x, y=copy, size=count, chunk=FLIP_CHUNK, flip=0, x_image=count, y_image=count,
-        work=-(-count // FLIP_CHUNK),
-    )  # fmt: skip
-    return copy
+    _emit(conv, first, arguments, packed, 1, c, conv.ocpg, y, z, 1, False)
 
 
 _EMIT: dict[str, Callable[[_Conv], None]] = {
