@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from megengine_lite._core.cpu.lower.copying import (
     View,
@@ -167,27 +167,31 @@ def _copy_inside(ctx: Lowering, node: Node, source: View, whole: View, offsets: 
     return inside
 
 
-def _fill_borders_with(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], value: Ref) -> None:
-    """Borders of one number that is computed when the model runs."""
-    done = inside
-    for axis, (front, back) in enumerate(offsets):
-        extent = done.shape[axis]
-        grown = done.slice(axis, -front, front + extent + back)
-        for begin, length in ((0, front), (front + extent, back)):
-            border = grown.slice(axis, begin, length)
-            emit_copy(ctx, node, View(value, border.shape, (0,) * len(border.shape), border.item), border)
-        done = grown
-
-
-def _fill_borders(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], reflect: bool) -> None:
+def _borders(inside: View, offsets: Sequence[tuple[int, int]]) -> Iterator[tuple[View, int, bool, View]]:
+    """Of each border what is beside it, along which axis, whether it is in front of that, and the border itself."""
     done = inside  # grows by one axis at a time
     for axis, (front, back) in enumerate(offsets):
         extent = done.shape[axis]
         grown = done.slice(axis, -front, front + extent + back)
         if front:
-            edge = done.slice(axis, front if reflect else 0, front, -1 if reflect else 0)
-            emit_copy(ctx, node, edge, grown.slice(axis, 0, front))
+            yield done, axis, True, grown.slice(axis, 0, front)
         if back:
-            edge = done.slice(axis, extent - (2 if reflect else 1), back, -1 if reflect else 0)
-            emit_copy(ctx, node, edge, grown.slice(axis, front + extent, back))
+            yield done, axis, False, grown.slice(axis, front + extent, back)
         done = grown
+
+
+def _fill_borders_with(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], value: Ref) -> None:
+    """Borders of one number that is computed when the model runs."""
+    for _, _, _, border in _borders(inside, offsets):
+        emit_copy(ctx, node, View(value, border.shape, (0,) * len(border.shape), border.item), border)
+
+
+def _fill_borders(ctx: Lowering, node: Node, inside: View, offsets: Sequence[tuple[int, int]], reflect: bool) -> None:
+    """Borders of what is inside: the elements at its edges, or those before them."""
+    for done, axis, is_front, border in _borders(inside, offsets):
+        length, last = border.shape[axis], done.shape[axis] - 1
+        if reflect:
+            edge = done.slice(axis, length if is_front else last - 1, length, -1)
+        else:
+            edge = done.slice(axis, 0 if is_front else last, length, 0)
+        emit_copy(ctx, node, edge, border)
