@@ -42,6 +42,11 @@ def _multiply_adds(node: Node) -> int:
     return shape.n * math.prod(shape.out) * node.inputs[1].spec.size
 
 
+def _size_origins(node: AnyNode, shapes: Sequence[Shape], data: int, filters: int) -> ShapeOrigins:
+    """Of the result, in the layout in which it is plain what follows from what."""
+    return [window_sizes(shapes, data, filters)] if node.params.format == params.ConvolutionFormat.NCHW else None
+
+
 @register
 class Convolution(ProductOperator):
     """Convolution of images; inputs data and filter in one of the layouts of ``format``."""
@@ -62,9 +67,7 @@ class Convolution(ProductOperator):
         return [TensorSpec(shape.output_shape, output_dtype(node, ins[0].dtype, ins[1].dtype))]
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
-        if node.params.format != params.ConvolutionFormat.NCHW:
-            return None
-        return [window_sizes(shapes, 0, 1)]
+        return _size_origins(node, shapes, 0, 1)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -134,9 +137,7 @@ class ConvBiasForward(Operator):
         return check_conv_bias(node, conv_shape(node, ins[0].shape, ins[1].shape), ins)
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
-        if node.params.format != params.ConvolutionFormat.NCHW:
-            return None
-        return [window_sizes(shapes, 0, 1)]
+        return _size_origins(node, shapes, 0, 1)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -204,9 +205,7 @@ class ConvolutionBackwardData(ProductOperator):
         return [TensorSpec(shape.input_shape, output_dtype(node, ins[1].dtype, ins[0].dtype))]
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
-        if node.params.format != params.ConvolutionFormat.NCHW or len(shapes) > 2:
-            return None
-        return [window_sizes(shapes, 1, 0)]
+        return None if len(shapes) > 2 else _size_origins(node, shapes, 1, 0)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -39,8 +39,8 @@ from megengine_lite._core.operators.origins import (
     Origin,
     Shape,
     ShapeOrigins,
+    later_numbers,
     moved_numbers,
-    numbers_of,
     sizes_of,
 )
 
@@ -96,7 +96,7 @@ class _Take(_IndexOperator):
         return [self.family.origins(sizes, dict(sorted(indexes.items())), shapes)]
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
-        numbers = [number for k, spec in enumerate(specs) if k for number in numbers_of(spec.shape, k)]
+        numbers = later_numbers([spec.shape for spec in specs])
         if not all(map(known.is_fixed, numbers)) or any(spec.value is None for spec in specs[1:]):
             return None
         values = [spec.value for spec in specs[1:] if spec.value is not None]

@@ -25,7 +25,7 @@ from megengine_lite._core.operators.origins import (
     NumberOrigins,
     Shape,
     ShapeOrigins,
-    moved_numbers,
+    kept_sizes,
     numbers_of,
     sizes_of,
 )
@@ -114,7 +114,7 @@ class OnnxElemwise(ElementwiseOperator):
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         if node.params.mode == _M.NARROW and _kind(specs[0].dtype) != "f":
-            return moved_numbers(0, specs[0].shape, lambda x: x)
+            return numbers_of(specs[0].shape, 0)
         return super().number_origins(node, specs, known)
 
     def compute(
@@ -205,7 +205,7 @@ class OnnxReduce(Operator):
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         if node.params.axes is None:
             return [[[size, *numbers_of(shapes[1], 1)] for size in sizes_of(shapes[0], 0)]]
-        return [[() if size.axis in node.params.axes else (size,) for size in sizes_of(shapes[0], 0)]]
+        return [kept_sizes(shapes[0], node.params.axes)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -14,7 +14,7 @@ from megengine_lite._core.ir.onnx_image_params import OnnxResize as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float32
 from megengine_lite._core.operators.base import ProductOperator, fail, register
 from megengine_lite._core.operators.checks import check_count, check_shape
-from megengine_lite._core.operators.origins import Number, Origin, Shape, ShapeOrigins, Size, numbers_of, sizes_of
+from megengine_lite._core.operators.origins import Number, Origin, Shape, ShapeOrigins, Size, later_numbers, sizes_of
 from megengine_lite._core.operators.resize import Taps, apply_taps
 
 _MOST_WEIGHTS = 1 << 26  # of one axis
@@ -46,7 +46,7 @@ class OnnxResize(ProductOperator):
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
-        given = [number for k, shape in enumerate(shapes) if k for number in numbers_of(shape, k)]
+        given = later_numbers(shapes)
         sizes: list[list[Origin]] = [[size] for size in sizes_of(shapes[0], 0)]
         fits = node.params.by_sizes and node.params.policy != "stretch"
         for k, axis in enumerate(node.params.axes):

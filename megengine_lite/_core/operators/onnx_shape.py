@@ -19,6 +19,7 @@ from megengine_lite._core.operators.origins import (
     Shape,
     ShapeOrigins,
     Size,
+    later_numbers,
     numbers_of,
     sizes_of,
 )
@@ -212,7 +213,7 @@ class OnnxSlice(Operator):
         return [TensorSpec(check_shape(node, shape), ins[0].dtype)]
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
-        numbers = [number for k, shape in enumerate(shapes) if k for number in numbers_of(shape, k)]
+        numbers = later_numbers(shapes)
         return [[[size, *numbers] for size in sizes_of(shapes[0], 0)]]
 
     def compute(

@@ -53,6 +53,16 @@ def numbers_of(shape: Sequence[int], k: int) -> list[Number]:
     return [Number(k, place) for place in range(math.prod(shape))]
 
 
+def later_numbers(shapes: Sequence[Shape]) -> list[Number]:
+    """All numbers of all inputs but the first."""
+    return [number for k, shape in enumerate(shapes) if k for number in numbers_of(shape, k)]
+
+
+def kept_sizes(shape: Sequence[int], axes: Collection[int]) -> SizeOrigins:
+    """Of the first input after some axes have become 1."""
+    return [() if size.axis in axes else (size,) for size in sizes_of(shape, 0)]
+
+
 def aligned_sizes(shapes: Sequence[Shape], places: Sequence[int]) -> list[list[Origin]]:
     """For each axis of the shape to which some inputs broadcast, the sizes that it follows from."""
     ndim = max((len(shapes[k]) for k in places), default=0)

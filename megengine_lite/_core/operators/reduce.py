@@ -15,7 +15,7 @@ from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float6
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, to_shape
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
-from megengine_lite._core.operators.origins import Shape, ShapeOrigins, sizes_of
+from megengine_lite._core.operators.origins import Shape, ShapeOrigins, kept_sizes
 
 Axes = tuple[int, ...]
 LOWEST = np.finfo(np.float32).min
@@ -99,8 +99,7 @@ class Reduce(Operator):
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         if len(shapes) > 1:
             return None
-        axes = self._axes(node, shapes[0], None)
-        return [[() if size.axis in axes else (size,) for size in sizes_of(shapes[0], 0)]]
+        return [kept_sizes(shapes[0], self._axes(node, shapes[0], None))]
 
     def axes(self, node: AnyNode, ins: Sequence[TensorSpec]) -> Axes:
         """What is reduced, of a node whose inputs have passed ``infer``."""
@@ -180,8 +179,7 @@ class _ArgReduce(Operator):
         return [TensorSpec((*shape[:axis], 1, *shape[axis + 1 :]), INT32)]
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
-        axis = node.params.axis % len(shapes[0])
-        return [[() if size.axis == axis else (size,) for size in sizes_of(shapes[0], 0)]]
+        return [kept_sizes(shapes[0], (node.params.axis % len(shapes[0]),))]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

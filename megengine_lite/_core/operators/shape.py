@@ -144,7 +144,7 @@ class Reshape(Operator):
         return [found]
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
-        return moved_numbers(0, specs[0].shape, lambda x: x)
+        return numbers_of(specs[0].shape, 0)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -269,7 +269,7 @@ class AxisAddRemove(Operator):
         return [sizes]
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
-        return moved_numbers(0, specs[0].shape, lambda x: x)
+        return numbers_of(specs[0].shape, 0)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
@@ -431,7 +431,7 @@ class PassThrough(Operator):
         return [TensorSpec(ins[0].shape, ins[0].dtype)]
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
-        return moved_numbers(0, specs[0].shape, lambda x: x)
+        return numbers_of(specs[0].shape, 0)
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]

@@ -13,7 +13,7 @@ from megengine_lite._core.ir.quantize import float_to_int, from_float32, to_floa
 from megengine_lite._core.operators.base import ElementwiseOperator, first_input_is_non_negative, register
 from megengine_lite._core.operators.checks import check_computable, check_count
 from megengine_lite._core.operators.facts import InFiles, InOriginal
-from megengine_lite._core.operators.origins import KnownOrigins, NumberOrigins, moved_numbers
+from megengine_lite._core.operators.origins import KnownOrigins, NumberOrigins, numbers_of
 
 
 @register
@@ -48,7 +48,7 @@ class TypeCvt(ElementwiseOperator):
         return [TensorSpec(ins[0].shape, dtype)]
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
-        numbers = moved_numbers(0, specs[0].shape, lambda x: x)
+        numbers = numbers_of(specs[0].shape, 0)
         keeps = specs[0].dtype in (INT32, INT64) and node.params.dtype in (INT32, INT64)
         return numbers if keeps else [[number] for number in numbers]
 
