@@ -7,6 +7,9 @@ quantized type is one of real numbers in the file. Sums of products of integers 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from megengine_lite._core.compile.transform.counterparts.arithmetic import rounded
@@ -96,15 +99,18 @@ def _product(w: Pieces, node: AnyNode) -> Var:
     count = shape_of(left)[axes[0]]
     if all(v.const is None for v in node.inputs):  # a matrix of the model has only one size
         w.takes_axes.add(axes[0])
-    total: Var | None = None
-    for begin in range(0, count, _EXACT_PRODUCTS):
-        end = min(begin + _EXACT_PRODUCTS, count)
-        parts = [w.part(v, axis, begin, end) for v, axis in zip((left, right), axes, strict=True)]
-        flags = params.MatrixMul(transposeA=node.params.transposeA, transposeB=node.params.transposeB)
-        some = w.converted(w.make("MatrixMul", flags, parts), INT32)
-        total = some if total is None else w.add(total, some)
-    assert total is not None
-    return total
+    flags = params.MatrixMul(transposeA=node.params.transposeA, transposeB=node.params.transposeB)
+
+    def product(begin: int, end: int) -> Var:
+        return w.make("MatrixMul", flags, [w.part(v, a, begin, end) for v, a in zip((left, right), axes, strict=True)])
+
+    return _sum_of_parts(w, count, _EXACT_PRODUCTS, product)
+
+
+def _sum_of_parts(w: Pieces, count: int, most: int, product: Callable[[int, int], Var]) -> Var:
+    """Products of ``count`` pairs, of which at most so many are summed up in float32, as int32."""
+    parts = (w.converted(product(k, min(k + most, count)), INT32) for k in range(0, count, most))
+    return functools.reduce(w.add, parts)  # each is added as soon as it is made
 
 
 @written("Convolution", any_size=True)
@@ -132,14 +138,11 @@ def _dense_convolution(w: Pieces, p: Convolution, x: Var, filters: Var, channels
     """The sum of convolutions of at most so many channels each, or a single one that has groups."""
     if channels <= most:
         return w.converted(rounded(w, w.make("Convolution", p, [x, filters])), INT32)
-    total: Var | None = None
-    for begin in range(0, channels, most):
-        end = min(begin + most, channels)
-        parts = [w.part(v, 1, begin, end) for v in (x, filters)]
-        some = w.converted(rounded(w, w.make("Convolution", p, parts)), INT32)
-        total = some if total is None else w.add(total, some)
-    assert total is not None
-    return total
+
+    def product(begin: int, end: int) -> Var:
+        return rounded(w, w.make("Convolution", p, [w.part(v, 1, begin, end) for v in (x, filters)]))
+
+    return _sum_of_parts(w, channels, most, product)
 
 
 def _differences(w: Pieces, x: AnyVar, dtype: DType) -> Var:
