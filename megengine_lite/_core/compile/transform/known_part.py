@@ -130,11 +130,9 @@ def _specs_of(
     made = {original: copy for copy, original in part.original.items()}
     specs: dict[AnyVar, TensorSpec] = {**known}
     for var in graph.nodes[end].inputs:
-        copy = made.get(var)
-        if copy is not None and isinstance(copy.spec, TensorSpec):
-            specs[var] = (
-                copy.spec if copy.const is None else TensorSpec(copy.spec.shape, copy.spec.dtype, copy.const.array)
-            )
+        spec = _spec_with_value(made[var]) if var in made else None
+        if spec is not None:
+            specs[var] = spec
         elif var.const is None and var not in specs:
             return None
     try:
