@@ -100,7 +100,8 @@ class _Worker:
     def scalar_outputs(self) -> list[str]:
         """The outputs of the last run that have no dimensions in the model."""
         session = self.network._loaded("Model").session
-        return [name for name in session.output_names if name in session.scalars]
+        scalars = session.scalars
+        return [name for name in session.output_names if name in scalars]
 
 
 _INSIDE = (
