@@ -16,7 +16,8 @@ from megengine_lite.kernels.common.simd cimport (
 )
 
 cdef enum:
-    MAX_PIXELS = 14
+    MAX_PIXELS = 14  # of a block
+    STORED_PIXELS = 56  # whose sums are stored at once
 
 
 # What one output pixel reads: rows x quads of taps; their distances are in bytes. If weights are sums of several bytes,
@@ -64,29 +65,35 @@ cdef inline inlined depthwise_pixels(
     int64_t STEP, bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
     const int32_t* bias, Int8Output o
 ) noexcept nogil:
-    cdef vi room[MAX_PIXELS]  # aligned
+    cdef vi room[STORED_PIXELS]  # aligned
     cdef int32_t* sums = <int32_t*>room
-    cdef int count
+    cdef int32_t* at
+    cdef int count, left, stored
     while pixels > 0:
-        if VREGS == 32 and not DOT_STEPS and pixels >= 14:
-            count = 14
-            depthwise_block(14, STEP, PLAIN, t, x, w, bias, sums)
-        elif pixels >= 7:
-            count = 7
-            depthwise_block(7, STEP, PLAIN, t, x, w, bias, sums)
-        elif pixels >= 4:
-            count = 4
-            depthwise_block(4, STEP, PLAIN, t, x, w, bias, sums)
-        elif pixels >= 2:
-            count = 2
-            depthwise_block(2, STEP, PLAIN, t, x, w, bias, sums)
-        else:
-            count = 1
-            depthwise_block(1, STEP, PLAIN, t, x, w, bias, sums)
-        store_sums(sums, count, 1, &o)
-        x += count * STEP
-        skip_pixels(&o, count)
-        pixels -= count
+        stored = left = <int>min(pixels, STORED_PIXELS)
+        at = sums
+        while left > 0:
+            if VREGS == 32 and not DOT_STEPS and left >= 14:
+                count = 14
+                depthwise_block(14, STEP, PLAIN, t, x, w, bias, at)
+            elif left >= 7:
+                count = 7
+                depthwise_block(7, STEP, PLAIN, t, x, w, bias, at)
+            elif left >= 4:
+                count = 4
+                depthwise_block(4, STEP, PLAIN, t, x, w, bias, at)
+            elif left >= 2:
+                count = 2
+                depthwise_block(2, STEP, PLAIN, t, x, w, bias, at)
+            else:
+                count = 1
+                depthwise_block(1, STEP, PLAIN, t, x, w, bias, at)
+            at += count * VW
+            x += count * STEP
+            left -= count
+        store_sums(sums, stored, 1, &o)
+        skip_pixels(&o, stored)
+        pixels -= stored
 
 
 cdef inline inlined depthwise_row(
