@@ -62,7 +62,7 @@ cdef inline inlined dot_in_steps(
     cdef vi spread[2 * MAX_IN_STEPS + 2]
     cdef vi products[4 * MAX_IN_STEPS]
     cdef int p, q, h, v, k, quads = <int>((PIXELS - 1) * STEP // 4 + 1)
-    for q in range((quads + 3) // 4):
+    for q in range(min(4, (quads + 3) // 4)):  # more only in dead code, of which compilers would warn
         values[q] = vi_load_quads(at + q * 16, min(4, quads - q * 4))
     pairs[0] = vi_even_pairs(row[0], row[VECTORS - 1])
     pairs[1] = vi_odd_pairs(row[0], row[VECTORS - 1])
