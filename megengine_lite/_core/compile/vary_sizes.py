@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import numpy as np
 
+from megengine_lite._core.compile.expand import expanded
 from megengine_lite._core.compile.infer import infer_node, missing_value
+from megengine_lite._core.compile.unroll import unrolled
+from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
@@ -160,21 +163,39 @@ def _try(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int, first:
 def _infer(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int) -> Inferred:
     """Variables with shapes, and constants where values are known, for the graph's variables that have such.
 
-    Where the length of an output depends on data it is taken to be ``count``.
+    Where the length of an output depends on data it is taken to be ``count``. Graphs and rounds of loops that follow
+    from shapes are in the place of the nodes that stand for them; what others compute is left out.
     """
     found: Inferred = {}
     for given in graph.inputs:
         found[given] = Var(given.id, given.name, TensorSpec(sizes[given.name], given.dtype))
-    for node in graph.nodes:
+    _add_nodes(found, graph.nodes, pool, count)
+    _add_constants(found, graph.outputs)
+    return found
+
+
+def _add_nodes(found: Inferred, nodes: Iterable[AnyNode], pool: ConstantPool, count: int) -> None:
+    for node in nodes:
         _add_constants(found, node.inputs)
         ins = [found[v] for v in node.inputs if v in found]
         if len(ins) != len(node.inputs):
             continue
+        if isinstance(node.params, Subgraphs):
+            _add_nodes(found, _nodes_of_graph(node, ins), pool, count)
+            continue
         outs = _outputs(node, ins, pool, count)
         for var, out in zip(node.outputs, outs, strict=False):
             found[var] = _counted(node, ins, out, count) if isinstance(out, DynamicVar) else out
-    _add_constants(found, graph.outputs)
-    return found
+
+
+def _nodes_of_graph(node: AnyNode, ins: Sequence[Var]) -> Sequence[AnyNode]:
+    """What takes the place of a node that stands for a graph; nothing if that depends on data."""
+    specs = [v.spec if v.const is None else TensorSpec(v.shape, v.dtype, v.const.array) for v in ins]
+    if not isinstance(node.params, Expansion):
+        return unrolled(node, specs) or ()
+    if any(specs[k].value is None for k in node.params.values):
+        return ()
+    return expanded(ModelGraph([node], [], list(node.outputs), [v.name for v in node.outputs]), 0, specs).nodes
 
 
 def _add_constants(found: Inferred, variables: Iterable[AnyVar]) -> None:
