@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections import OrderedDict
@@ -28,7 +27,20 @@ from megengine_lite._api.model_inputs import TensorDescription
 from megengine_lite._api.progress_bars import counting
 from megengine_lite._core.system.files import to_path
 from megengine_lite._core.system.integers import to_integer, to_switch
-from megengine_lite.errors import LiteError, LiteIndexError, LiteTypeError, LiteValueError, ShapeError, brief
+from megengine_lite.errors import (
+    DecryptionError,
+    DeviceError,
+    InternalError,
+    LiteError,
+    LiteMemoryError,
+    LiteOSError,
+    LiteTypeError,
+    LiteValueError,
+    ModelFormatError,
+    ShapeError,
+    UnsupportedOperatorError,
+    brief,
+)
 from megengine_lite.model import Model, load
 
 __all__ = ["Predictor"]
@@ -262,21 +274,34 @@ def _columns_by_input(inputs: Any) -> dict[str, str | int | tuple[str | int, ...
     return found
 
 
-_OF_DATA = (ShapeError, LiteValueError, LiteTypeError, LiteIndexError)
-"""Errors that rows may be to blame for. No other run helps with lack of memory, faults of devices and our own."""
+_NOT_OF_ROWS = (
+    InternalError,
+    LiteMemoryError,
+    DeviceError,
+    LiteOSError,
+    ModelFormatError,
+    DecryptionError,
+    UnsupportedOperatorError,
+)
+"""Errors that rows are not to blame for, so that no other run helps. Any other may come from a row, such as those of
+operators that users write."""
 
 
 def _run(model: Model, feeds: dict[str, np.ndarray], begin: int, end: int) -> dict[str, np.ndarray]:
     """The outputs of some rows."""
     try:
         return _run_together(model, feeds, begin, end)
-    except _OF_DATA as error:
+    except _NOT_OF_ROWS:
+        raise
+    except LiteError as error:
         if end - begin == 1:
             raise _of_row(error, begin) from error
         for row in range(begin, end):
             try:
                 _run_together(model, feeds, row, row + 1)
-            except _OF_DATA as its:
+            except _NOT_OF_ROWS:
+                raise
+            except LiteError as its:
                 raise _of_row(its, row) from its
         raise ShapeError(
             f"rows {begin} to {end - 1} do not run together, but each does alone: use batch_size=1 ({error})"
@@ -302,8 +327,12 @@ def _of_no_rows(model: Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndar
     zeros = {i.name: _row_of_zeros(i, feeds[i.name]) for i in model.inputs if i.name in feeds}
     given = {name: row for name, row in zeros.items() if row is not None}
     if len(given) == len(zeros):
-        with contextlib.suppress(*_OF_DATA):  # zeros may be what no row is
+        try:
             return {name: array[:0] for name, array in _run_together(model, given, 0, 1).items()}
+        except _NOT_OF_ROWS:
+            raise
+        except LiteError:
+            pass  # zeros may be what no row is
     return {o.name: np.zeros([0, *_sizes(o, 0)], o.dtype or np.float32) for o in model._outputs}
 
 

@@ -7,7 +7,7 @@ from support.onnx_models import bytes_of_text
 import megengine_lite
 from megengine_lite.batch import Predictor
 from megengine_lite.custom_operator import register_operator, unregister_operator
-from megengine_lite.errors import ShapeError
+from megengine_lite.errors import LiteError, ShapeError
 
 X = np.arange(-6, 6, dtype=np.float32).reshape(3, 4)
 THEN_ELSE = "<then_branch = a () => (float[N,4] r) {{ r = {} }}, else_branch = b () => (float[N,4] q) {{ q = {} }}>"
@@ -81,3 +81,11 @@ def test_operators_of_the_users_run_in_batches(check):
     assert np.array_equal(Predictor(check)({"x": abs(X)})["y"], abs(X) + 1)
     mapped = megengine_lite.load(check).map([abs(row[None]) for row in X], batch_size=3)
     assert np.array_equal(np.concatenate([o["y"] for o in mapped]), abs(X) + 1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, None])
+def test_the_row_in_which_an_operator_of_the_users_fails_has_its_number(check, rows):
+    x = abs(X)
+    x[2, 1] = -1
+    with pytest.raises(LiteError, match=r"row 2 of the batch: .*ValueError: a negative number"):
+        Predictor(check, batch_size=rows)({"x": x})
