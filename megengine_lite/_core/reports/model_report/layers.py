@@ -18,6 +18,7 @@ import numpy as np
 from megengine_lite._core.device.planned_graph import Standing
 from megengine_lite._core.ir.dtype import DType
 from megengine_lite._core.ir.quantize import to_float32, to_float64
+from megengine_lite._core.operators import REGISTRY
 from megengine_lite._core.reports.differences import compare, compare_closely, state_text
 from megengine_lite._records import record, replace
 from megengine_lite.errors import LiteValueError
@@ -58,6 +59,12 @@ class LayerResult:
     reads: tuple[int, ...] = ()
     tensors: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What it computes, whether of quantized numbers or not: a network may be the quantized form of another."""
+        operator = REGISTRY.get(self.op)
+        return self.op if operator is None else operator.in_original.type or self.op
 
     @property
     def is_quantized(self) -> bool:
@@ -192,8 +199,8 @@ def _doubts(
     doubts: dict[int, bool] = {}
     for mine in a:
         theirs = unequal.get(mine.id)
-        if theirs is not None and (shifted or (mine.op, mine.array.shape) != (theirs.op, theirs.array.shape)):
-            doubts[mine.id] = shifted or mine.op != theirs.op
+        if theirs is not None and (shifted or (mine.kind, mine.array.shape) != (theirs.kind, theirs.array.shape)):
+            doubts[mine.id] = shifted or mine.kind != theirs.kind
     return doubts
 
 
@@ -225,7 +232,7 @@ def _by_stem(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
     for mine, theirs in pairs:
         if mine is None or theirs is None or mine.id in found or theirs.id in taken:
             continue
-        if (mine.op, mine.array.shape) == (theirs.op, theirs.array.shape):
+        if (mine.kind, mine.array.shape) == (theirs.kind, theirs.array.shape):
             found[mine.id] = (theirs, "stem")
             taken.add(theirs.id)
     return found
@@ -237,7 +244,7 @@ def _by_value(
     """The first result of the same shape and the same numbers for each, every one for one only."""
 
     def key(result: LayerResult) -> tuple[str, tuple[int, ...]]:
-        return result.op if same_operator else "", result.array.shape
+        return result.kind if same_operator else "", result.array.shape
 
     groups: dict[tuple[str, tuple[int, ...]], list[LayerResult]] = {}
     for result in b:
@@ -302,7 +309,7 @@ def _gaps(
 
 def _by_order(a: Sequence[LayerResult], b: Sequence[LayerResult]) -> _Partners:
     """Results of the same operators and shapes in the same order, where it is likely that they belong together."""
-    keys_a, keys_b = ([(r.op, r.array.shape) for r in rest] for rest in (a, b))
+    keys_a, keys_b = ([(r.kind, r.array.shape) for r in rest] for rest in (a, b))
     if keys_a != keys_b and min(len(a), len(b)) < _LONG_GAP:
         return {}  # both may have fused other operators here
     blocks = SequenceMatcher(None, keys_a, keys_b, autojunk=False).get_matching_blocks()
@@ -316,7 +323,7 @@ def _uncross(a: Sequence[LayerResult], b: list[LayerResult]) -> None:
     """Exchanges partners that are much nearer crosswise: branches that are alike may stand in another order."""
     alike: dict[Any, list[int]] = {}
     for k, result in enumerate(a):
-        alike.setdefault((result.op, result.array.shape), []).append(k)
+        alike.setdefault((result.kind, result.array.shape), []).append(k)
     for places in alike.values():
         if not 1 < len(places) <= _MOST_ALIKE:
             continue
