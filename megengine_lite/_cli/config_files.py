@@ -26,6 +26,18 @@ from megengine_lite.log import warn
 _LOAD = "--load-config"
 # What is no option of the run itself.
 _LEFT_OUT = ("help", "version", "helpmatch", "load-config", "dump-config", "fitting", "compare")
+# One of these on the command line takes the place of all others in a file, because they decide the same.
+_CHOICES = (
+    ("iter", "seconds"),
+    ("streams", "thread"),
+    ("multithread-default", "threads"),
+    ("fast-run", "full-run"),
+    ("lite", "mdl"),
+    ("record-comp-seq", "record-comp-seq2"),
+    ("input", "input-desc", "rng"),
+)
+# An option of a file that is only for another one of it.
+_BELONGS_TO = {"format": "output"}
 # A key in the flags of another run.
 _SECRET = re.compile(r"--?key[=\s]\s*(?!env:|@)")
 # Kinds of values, by the result of the function that reads an option's text.
@@ -95,6 +107,11 @@ def _shown(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 def _name(action: argparse.Action) -> str:
     long = (option for option in action.option_strings if option.startswith("--"))
     return next(long, action.dest).lstrip("-").replace("_", "-")
+
+
+def _names(action: argparse.Action) -> list[str]:
+    """All names of an option that files may have."""
+    return [option.lstrip("-").replace("_", "-") for option in action.option_strings if option.startswith("--")]
 
 
 def _options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
@@ -191,9 +208,11 @@ class _Config:
         return action
 
     def _rivals(self, action: argparse.Action) -> Iterator[str]:
-        """The flags that decide the same option."""
+        """The flags in whose presence an option of the file does not count."""
+        name = _name(action)
+        names = {_BELONGS_TO.get(name, name), *(other for choice in _CHOICES if name in choice for other in choice)}
         for other in self._parser._actions:
-            if other.dest == action.dest:
+            if other.dest == action.dest or not names.isdisjoint(_names(other)):
                 yield from other.option_strings
 
     def _of(self, key: str, name: str, action: argparse.Action, value: Any) -> list[str]:

@@ -81,10 +81,50 @@ def test_the_command_line_goes_before_the_file(tmp_path):
         tmp_path / "c.json", model="other.mge", threads=4, multithread_default=4, reproducible=True, input=["a=b"]
     )
     args = parse(["bench", "m.mge", "--multithread=2", "--noreproducible", "--input", "c=d", "--load-config", path])
-    assert (args.model, args.threads, args.multithread_default) == ("m.mge", 2, 4)
+    assert (args.model, args.threads, args.multithread_default) == ("m.mge", 2, None)
     assert (args.reproducible, args.input) == (False, ["c=d"])
     args = parse(["bench", f"-load_config={path}"])
     assert (args.model, args.threads, args.reproducible, args.input) == ("other.mge", 4, True, ["a=b"])
+
+
+# Flags that decide the same: the one in the file, and the one of the command line that takes its place.
+CHOICES = [
+    ["--iter=2", "--seconds=0.5", "--duration=0.5"],
+    ["--thread=2", "--streams=3"],
+    ["--threads=2", "--multithread=2", "--multithread-default=3"],
+    ["--fast-run", "--full-run"],
+    ["--lite", "--mdl"],
+    ["--record-comp-seq", "--record-comp-seq2"],
+    ["--input=data={2,1,8,8}", "--load-input-data=data={2,1,8,8}", "--input-desc=data:3,1,8,8", "--rng=data:rand({})"],
+]
+PAIRS = [(a, b) for flags in CHOICES for a in flags for b in flags if a != b]
+
+
+@pytest.mark.parametrize(("in_file", "given"), PAIRS)
+def test_what_decides_the_same_on_the_command_line_goes_before_the_file(in_file, given, tmp_path):
+    parse(["bench", str(DIGITS), in_file, f"--dump-config={tmp_path / 'c.json'}"])
+    found = vars(parse(["bench", f"--load-config={tmp_path / 'c.json'}", given]))
+    expected = vars(parse(["bench", str(DIGITS), given]))
+    differ = {name for name in expected if not np.array_equal(found[name], expected[name])}
+    assert differ == {"load_config"}
+
+
+def test_flags_that_exclude_each_other_are_a_choice(error_of):
+    """Whatever is refused together on one command line would be refused by a file and the command line."""
+    known = command_parser("bench")._option_string_actions
+    for flags in CHOICES[1:5]:
+        dests = {known[flag.partition("=")[0]].dest: flag for flag in flags}
+        assert "--" in error_of("bench", DIGITS, *dests.values(), status=2)
+
+
+@pytest.mark.parametrize("form", ["md", "json"])
+def test_the_form_in_a_file_is_that_of_its_own_output(form, tmp_path):
+    path = tmp_path / "c.json"
+    parse(["report", str(DIGITS), f"--format={form}", f"--dump-config={path}"])
+    assert parse(["report", f"--load-config={path}"]).format == form
+    assert parse(["report", f"--load-config={path}", "-o", "r.html"]).format is None
+    args = parse(["report", f"--load-config={path}", "--output=r", "--format=html"])
+    assert (args.output, args.format) == ("r", "html")
 
 
 def test_a_file_of_some_options_is_enough(tmp_path):
