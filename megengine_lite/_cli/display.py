@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,18 @@ _PREVIEW = 8
 def print_line(text: str) -> None:
     """Prints a line: one, whatever the names in it are."""
     print(one_line(text))
+
+
+def told_apart(a: str, b: str) -> list[str]:
+    """Two files of one name with as many of the folders around them as it takes to tell them apart.
+
+    >>> told_apart("/models/old/net.onnx", "/models/new/net.onnx")
+    ['old/net.onnx', 'new/net.onnx']
+    """
+    parts = [os.path.abspath(path).split(os.sep) for path in (a, b)]
+    most = max(map(len, parts))
+    count = next((n for n in range(1, most) if parts[0][-n:] != parts[1][-n:]), 1)
+    return [os.path.join(*whole[-count:]) for whole in parts]
 
 
 def describe_array(array: np.ndarray, rms: bool = False) -> dict[str, Any]:

@@ -155,10 +155,12 @@ def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelRepor
 
 
 def _labels(args: Namespace, first: ModelReport, second: ModelReport) -> tuple[str, str]:
-    """What the two are called: the files, and the flags that only the other has."""
+    """What the two are called: the files, in their folders if that tells them apart, and flags that only one has."""
     names = [r.content["reports"][0]["name"] for r in (first, second)]
+    if args.against is not None and names[0] == names[1]:
+        names = display.told_apart(args.model, args.against)
     if args.other is not None:
-        names[1] = f"{names[1]} {args.other}"
+        names[1] = f"{names[1]} {args.other}".rstrip()
     return names[0], names[1]
 
 

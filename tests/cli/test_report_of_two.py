@@ -26,6 +26,36 @@ def inputs_of(result) -> list[dict[str, list[int]]]:
     return [{i["name"]: i["shape"] for i in r["model"]["inputs"]} for r in result["reports"]]
 
 
+PLACES = {
+    "in two folders": ("old/net.onnx", "new/net.onnx", ["old/net.onnx", "new/net.onnx"]),
+    "far apart": ("old/deep/net.onnx", "new/deep/net.onnx", ["old/deep/net.onnx", "new/deep/net.onnx"]),
+    "of two names": ("old/a.onnx", "new/b.onnx", ["a.onnx", "b.onnx"]),
+    "the same file": ("net.onnx", "net.onnx", ["net.onnx (A)", "net.onnx (B)"]),
+}
+
+
+@pytest.mark.parametrize("how", sorted(PLACES))
+@pytest.mark.parametrize("form", ["html", "md", "json"])
+def test_two_models_are_told_apart_in_all_forms(run_json, tmp_path, how, form):
+    *places, names = PLACES[how]
+    paths = [tmp_path / place for place in places]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model(path, [2, 3])
+    result = run_json("report", paths[0], "--against", paths[1], "--layers", *FEW, "-o", tmp_path / f"r.{form}")
+    assert [r["name"] for r in result["reports"]] == names
+    assert result["comparison"]["names"] == result["layers"]["names"] == names
+    text = (tmp_path / f"r.{form}").read_text().replace("\\", "")
+    assert all(name in text for name in names)
+
+
+def test_one_model_with_two_settings_is_told_apart(run_json):
+    found = run_json("report", DIGITS, "--other=", *FEW)["comparison"]["names"]
+    assert found == ["digits.mge (A)", "digits.mge (B)"]
+    found = run_json("report", DIGITS, "--other=--threads 1", *FEW)["comparison"]["names"]
+    assert found == ["digits.mge", "digits.mge --threads 1"]
+
+
 @pytest.mark.parametrize("name", ["x", "z"])
 def test_each_model_runs_on_inputs_of_its_own(run_json, tmp_path, name):
     a, b = model(tmp_path / "a.onnx", [2, 3]), model(tmp_path / "b.onnx", [4, 5, 6], name)

@@ -58,6 +58,8 @@ class ModelReport:
     def beside(self, other: ModelReport, names: tuple[str, str] | None = None) -> ModelReport:
         """One report with this one and another side by side, and what differs; ``names`` is what they are called.
 
+        Two of the same name are told apart by (A) and (B) behind it.
+
         Raises
         ------
         LiteTypeError
@@ -72,6 +74,8 @@ class ModelReport:
             raise LiteValueError("two reports stand side by side, not more: take those of one model each")
         if names is not None:
             both = [{**report, "name": name} for report, name in zip(both, _two_names(names), strict=True)]
+        if both[0]["name"] == both[1]["name"]:
+            both = [{**report, "name": f"{report['name']} ({which})"} for report, which in zip(both, "AB", strict=True)]
         return ModelReport(*both)
 
     def add_layers(self, found: Mapping[str, Any]) -> None:

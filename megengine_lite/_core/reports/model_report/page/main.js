@@ -4,7 +4,7 @@ class Page {
   constructor() {
     this.chosen = null;
     this.colour = "time";
-    this.labels = labelsOf(content.reports);
+    this.labels = content.reports.map((r) => r.name);
     this.parting = new Map((content.layers ? content.layers.layers : []).map((layer) => [layer.name, layer]));
   }
 
@@ -95,12 +95,6 @@ class Page {
     if (node.unknown) lines.push("not known here");
     return lines.join("\n");
   }
-}
-
-/** Names of the reports that differ. */
-function labelsOf(reports) {
-  const names = reports.map((r) => r.name);
-  return new Set(names).size === names.length ? names : names.map((name, k) => `${name} (${"AB"[k]})`);
 }
 
 const fact = (title, value) =>
