@@ -110,7 +110,7 @@ def _table(found: Mapping[str, Any]) -> str:
 
 
 def _markdown(found: Mapping[str, Any]) -> str:
-    lines = [line for text in _title(found) for line in (markdown.cell(text), "")]
+    lines = [line for text in _title(found) for line in (markdown.line(text), "")]
     rows = [(*row[_NUMBERS:], *row[:_NUMBERS]) for row in (_header(found), *_rows(found))]
     return "\n".join([*lines, *markdown.table([*map(markdown.cell, rows[0])], rows[1:], _NUMBERS)])
 

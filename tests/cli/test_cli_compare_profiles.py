@@ -46,7 +46,7 @@ def test_a_table_shows_what_has_changed(files, capsys, monkeypatch):
 def test_markdown_and_json_are_other_forms(files, capsys, run_json):
     assert main(["profile", "--compare", *files, "--format", "md"]) == 0
     out = capsys.readouterr().out
-    assert "| faster | Conv | direct -\\> winograd | c1 | 2.0000 | 1.0000 | -1.0000 | 0.50 |" in out
+    assert "| faster | Conv | direct -> winograd | c1 | 2.0000 | 1.0000 | -1.0000 | 0.50 |" in out
     assert "| change | operator | algorithm | name | ms, a.json | ms, b.json | difference | ratio |" in out
     assert main(["profile", "--compare", *files, "--format", "json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -75,7 +75,7 @@ EVIL = "<script>\x1b[2J|x\n"
 
 def test_names_are_only_text(tmp_path, capsys):
     a = profile_of(tmp_path / "a.json", (EVIL, EVIL, EVIL, 1.0))
-    for form, shown in (([], "<script>\\x1b[2J|x\\n"), (["--format=md"], "\\<script\\>\\x1b\\[2J\\|x")):
+    for form, shown in (([], "<script>\\x1b[2J|x\\n"), (["--format=md"], "\\<script>\\x1b[2J\\|x")):
         assert main(["profile", "--compare", a, a, *form]) == 0
         out = capsys.readouterr().out
         assert "\x1b" not in out

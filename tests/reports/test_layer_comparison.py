@@ -128,7 +128,7 @@ def test_another_branch_is_marked_where_what_follows_differs():
     assert found["first"] == 0 and "it may be the result of another branch" in found["note"]
     assert found["note"].endswith("The first that differs beyond doubt: 1, Add 'sum'.")
     said = to_markdown({"reports": [], "layers": found})
-    assert " different? |" in said and "| Conv | long \\(there short\\) |" in said
+    assert " different? |" in said and "| Conv | long (there short) |" in said
     assert "With a question mark: found by their place alone" in said
     near = [LayerResult(7, "Conv", "short", None, 1.01 * ours[0].array), theirs[1]]
     found = compare_layers(ours, near, same_file=False, tolerance=1e-3, names="ab")

@@ -15,9 +15,20 @@ from megengine_lite._core.reports.units import bytes_text, count_text, ratio_tex
 MOST_ROWS = 20
 
 
+# What would be markup. Names of kernels and times have no backslashes, since many read the text as it is: an underscore
+# inside of a word is no markup, nor is a bracket or parenthesis that makes no link.
+_MARKUP = re.compile(r"[\\`*<|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[\[(:]|\[(?=[\[^])|(?<=\{)\{|&(?=[#\w])|#(?=#*$)")
+_BEGINS_BLOCK = re.compile(r"^(\d*)([#>+.)=-])")
+
+
 def cell(value: object) -> str:
     """Text in which nothing is markup: a name may look like a link, HTML, or the end of a cell."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", str(value)).replace("\n", " ")
+    return _MARKUP.sub(r"\\\g<0>", str(value).replace("\n", " "))
+
+
+def line(text: str) -> str:
+    """The same for a line that begins with it, where a name may look like a heading or an item of a list."""
+    return _BEGINS_BLOCK.sub(r"\1\\\2", cell(text))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], right: int = 0) -> list[str]:
