@@ -211,6 +211,33 @@ def test_names_that_are_cut_keep_the_number_that_tells_them_apart(show, digits):
     assert len({re.search(r"….*\[\d{4}\]$", text)[0] for text in cut}) == len(cut) > 3
 
 
+def texts_of_graph(shown) -> list[str]:
+    """What is written on the boxes that are in view."""
+    return shown.page.evaluate(
+        """() => {
+            const found = [], { prototype } = CanvasRenderingContext2D, { fillText } = prototype;
+            prototype.fillText = function (text, ...place) { found.push(text); fillText.call(this, text, ...place); };
+            reportPage.graph.paint();
+            prototype.fillText = fillText;
+            return found;
+        }"""
+    )
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0])
+def test_names_of_inputs_and_outputs_are_told_apart_at_every_distance(show, scale):
+    builder = GraphBuilder()
+    inputs = [builder.input(f"a_rather_long_name_of_an_input_{k}", (1, 16)) for k in range(12)]
+    made = [builder.node("Softmax", params.Softmax(axis=1), [x]) for x in inputs]
+    model = session_of(builder.finish(*made)).model
+    model.output_names = [f"a_rather_long_name_of_an_output_{k}" for k in range(12)]
+    shown = show(ModelReport(without_run(model, "m", {})))
+    shown.page.evaluate(f"() => reportPage.graph.zoom({scale} / reportPage.graph.scale)")
+    shown.page.evaluate("() => Object.assign(reportPage.graph, { left: 0, top: 0 })")
+    names = [text for text in texts_of_graph(shown) if text.startswith("a_")]
+    assert len(set(names)) == len(names) > 4
+
+
 def test_operators_are_named_in_full_where_the_whole_graph_is_in_view(show):
     """However small the graph is: the boxes have room for all common names."""
     builder = GraphBuilder()
@@ -224,15 +251,7 @@ def test_operators_are_named_in_full_where_the_whole_graph_is_in_view(show):
         node["op"] = common[k % len(common)]
     shown = show(ModelReport(report))
     assert shown.get("graph.scale") < 0.6
-    texts = shown.page.evaluate(
-        """() => {
-            const found = [], { prototype } = CanvasRenderingContext2D, { fillText } = prototype;
-            prototype.fillText = function (text, ...place) { found.push(text); fillText.call(this, text, ...place); };
-            reportPage.graph.paint();
-            prototype.fillText = fillText;
-            return found;
-        }"""
-    )
+    texts = texts_of_graph(shown)
     assert texts.count("FusedMatMul") == texts.count("ConvTranspose") == 30
     assert set(common) <= set(texts)
 

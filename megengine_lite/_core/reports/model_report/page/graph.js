@@ -241,7 +241,8 @@ class GraphView {
       const title = isOperator ? node.op : titleOf(node);
       const size = [19, 18, 17, 16, 15].find((px) => widthOf(title, `600 ${px}px ${FONT}`) <= room) ?? 14;
       context.font = `600 ${size}px ${FONT}`;
-      context.fillText(fitted(title, room, context.font, shortenedAtEnd), x + indent, y + box[1] / 2 + 1);
+      const cut = isOperator ? shortenedAtEnd : shortened;
+      context.fillText(fitted(title, room, context.font, cut), x + indent, y + box[1] / 2 + 1);
       return;
     }
     context.font = `600 12px ${FONT}`;
