@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from html import unescape
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,8 +17,8 @@ from megengine_lite._core.reports.model_report.report import ModelReport
 from megengine_lite.errors import LiteValueError
 
 SVG = "{http://www.w3.org/2000/svg}"
-EVIL = '</title><script>alert("1")</script>\x1b[2J]]>&\\N\n' + "\ud800"
-TEXT = '</title><script>alert("1")</script>\\x1b[2J]]>&\\N\n\\ud800'
+EVIL = '</title><script>alert("1")</script>\x1b[2J]]>&lt;&\\N\n' + "\ud800"
+TEXT = '</title><script>alert("1")</script>\\x1b[2J]]>&lt;&\\N\n\\ud800'
 
 
 def report(nodes: Sequence[Mapping[str, Any]], edges: Sequence[tuple[int, int]], name: str = "m.mge") -> dict[str, Any]:
@@ -90,7 +91,8 @@ def strings(line: str) -> list[str]:
     assert line.count("\n") == 0
     found = re.findall(STRING, line)
     assert '"' not in re.sub(STRING, "", line)
-    return [re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], text) for text in found]
+    assert not any(re.search(r"&(?!amp;)", text) for text in found)
+    return [unescape(re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], text)) for text in found]
 
 
 def test_text_for_graphviz_has_every_box_and_arrow():

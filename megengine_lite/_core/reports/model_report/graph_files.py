@@ -125,8 +125,9 @@ def to_dot(report: Mapping[str, Any]) -> str:
 
 
 def _quoted(lines: Sequence[str]) -> str:
-    """Lines as a string of DOT, in which a backslash begins an escape."""
-    escaped = (line.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") for line in lines)
+    """Lines as a string of DOT, in which a backslash begins an escape, and an ampersand an entity as in HTML."""
+    marks = str.maketrans({"\\": "\\\\", '"': '\\"', "&": "&amp;", "\n": " "})
+    escaped = (line.translate(marks) for line in lines)
     return '"' + "\\n".join(escaped) + '"'
 
 
