@@ -211,6 +211,19 @@ def test_names_that_are_cut_keep_the_number_that_tells_them_apart(show, digits):
     assert len({re.search(r"….*\[\d{4}\]$", text)[0] for text in cut}) == len(cut) > 3
 
 
+def test_memory_without_intermediate_results_explains_no_picture(show, digits):
+    builder = GraphBuilder()
+    x = builder.input("x", (2, 3))
+    session = session_of(builder.finish(builder.node("Softmax", params.Softmax(axis=1), [x])), explain=True)
+    session.set_array("x", np.ones((2, 3), np.float32))
+    page = show(ModelReport(with_runs(session, "m", 1, 0))).page
+    text = page.inner_text("#memory").replace("\xa0", " ")
+    assert text == "There are no intermediate results. There are 24 B of outputs."
+    assert page.locator("#memory canvas").count() == 0
+    page = show(digits).page
+    assert "a rectangle is one" in page.inner_text("#memory") and page.locator("#memory canvas").count() == 1
+
+
 def texts_of_graph(shown) -> list[str]:
     """What is written on the boxes that are in view."""
     return shown.page.evaluate(

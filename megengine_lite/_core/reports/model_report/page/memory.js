@@ -25,8 +25,10 @@ class MemoryView {
     clear(
       byId("memory"),
       element("p", { class: "muted" },
-        `The arena of ${bytesText(memory.arena)} holds ${countOf(memory.count, "intermediate result")}: a rectangle is one, ` +
-        `from the step that makes it to the last that reads it.${shown}${saved}${beside}`),
+        memory.count
+          ? `The arena of ${bytesText(memory.arena)} holds ${countOf(memory.count, "intermediate result")}: a rectangle is one, ` +
+            `from the step that makes it to the last that reads it.${shown}${saved}${beside}`
+          : `There are no intermediate results.${beside.replace("Beside it there", "There")}`),
       memory.pieces.length ? element("div", { class: "arena" }, this.canvas) : null,
     );
     this.starts = this.page.report.nodes
