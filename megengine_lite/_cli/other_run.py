@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from megengine_lite._cli import flags, inputs
 from megengine_lite._cli.gflags import UsageError, normalize, switches
-from megengine_lite.errors import LiteValueError, listed
+from megengine_lite.errors import LiteError, LiteOSError, LiteValueError, listed
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -47,6 +48,19 @@ def set_same_inputs(network: LiteNetwork, given: Mapping[str, np.ndarray], model
             "can only be compared for the same inputs"
         )
     inputs.set_arrays(network, given)
+
+
+@contextmanager
+def errors_of(model: str) -> Iterator[None]:
+    """Errors of the other model begin with its file: that of the first one could be meant."""
+    try:
+        yield
+    except LiteOSError:
+        raise  # which names a file
+    except LiteError as error:
+        if str(error).startswith(model):
+            raise
+        raise type(error)(f"{model}: {error}") from error
 
 
 def results_of(network: LiteNetwork) -> list[LayerResult]:

@@ -56,7 +56,7 @@ def execute(args: Namespace) -> dict[str, Any]:
     names = network.get_all_output_name()
     ours = _run(network)
     other = None if stored else _other_network(args, given)
-    theirs = _stored_outputs(args.against, names) if other is None else _outputs_as(other, names)
+    theirs = _stored_outputs(args.against, names) if other is None else _outputs_as(args, other, names)
     flags.finish(args, network)
     missing = [n for n in names if n not in theirs]
     if missing:
@@ -108,13 +108,15 @@ def _other_network(args: Namespace, given: dict[str, np.ndarray]) -> Any:
     """The network of the other run, with the same inputs."""
     others = other_run.other_flags(args)
     other = flags.load_network(others).network
-    other_run.set_same_inputs(other, given, others.model)
+    with other_run.errors_of(others.model):
+        other_run.set_same_inputs(other, given, others.model)
     return other
 
 
-def _outputs_as(other: Any, names: list[str]) -> dict[str, np.ndarray]:
+def _outputs_as(args: Namespace, other: Any, names: list[str]) -> dict[str, np.ndarray]:
     """Outputs of the other run. Those of another model are matched by position if names differ."""
-    outputs = _run(other)
+    with other_run.errors_of(args.against or args.other or "the unoptimized run"):
+        outputs = _run(other)
     if len(outputs) == len(names) and not set(names) <= set(outputs):
         return dict(zip(names, outputs.values(), strict=True))
     return outputs

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.onnx_models import bytes_of_text
 
 import megengine_lite
 from megengine_lite._cli import flags, other_run, verify
@@ -126,6 +127,23 @@ def test_verify_compares_outputs_of_other_names_by_position(run_json, tmp_path):
     (tmp_path / "renamed.mge").write_bytes(content.replace(b"prob", b"best"))
     result = run_json("verify", DIGITS, "--against", tmp_path / "renamed.mge")
     assert result["outputs"]["prob"]["difference"] == 0
+
+
+OTHERS = {
+    "channels": "(float[N,3,8,8] data) => (float[N,1,8,8] prob) <float[1,3,1,1] w = {1,2,3}> { prob = Conv(data, w) }",
+    "dimensions": "(float[N,8] data) => (float[N,8] prob) { prob = Abs(data) }",
+    "inputs": "(float[N,1,8,8] image) => (float[N,1,8,8] prob) { prob = Abs(image) }",
+    "data": "(float[N,1,8,8] data) => (float[M] prob) <int64[1] s = {7}> { prob = Reshape(data, s) }",
+    "unknown": "(float[N,1,8,8] data) => (float[N,1,8,8] prob) { prob = Frobnicate(data) }",
+}
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+@pytest.mark.parametrize("more", [[], ["--layers"]])
+def test_what_the_other_model_cannot_do_is_told_of_its_file(error_of, tmp_path, name, more):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(bytes_of_text(OTHERS[name]))
+    assert f"{other}" in error_of("verify", DIGITS, "--against", other, *more)
 
 
 def test_compare_sees_shapes_and_special_values():
