@@ -49,6 +49,17 @@ def test_two_models_are_told_apart_in_all_forms(run_json, tmp_path, how, form):
     assert all(name in text for name in names)
 
 
+def test_what_only_one_model_has_takes_no_time_in_the_other(run_json, tmp_path):
+    """An empty place, not zero milliseconds and a ratio."""
+    a, b = model(tmp_path / "a.onnx", [2, 3], op="Softmax"), model(tmp_path / "b.onnx", [2, 3], op="Relu")
+    result = run_json("report", a, "--against", b, *FEW, "-o", tmp_path / "r.md")
+    kinds = {kind["op"]: kind["ms"] for kind in result["comparison"]["kinds"]}
+    (softmax,), (other,) = ([ms for op, ms in kinds.items() if (op == "Softmax") == which] for which in (True, False))
+    assert softmax[0] > 0 and softmax[1] is None and other[0] is None and other[1] > 0
+    row = next(r for r in (tmp_path / "r.md").read_text().rpartition("# Comparison")[2].splitlines() if "Softmax" in r)
+    assert [cell.strip() for cell in row.split("|")][3:] == ["", "", ""]
+
+
 def test_one_model_with_two_settings_is_told_apart(run_json):
     found = run_json("report", DIGITS, "--other=", *FEW)["comparison"]["names"]
     assert found == ["digits.mge (A)", "digits.mge (B)"]

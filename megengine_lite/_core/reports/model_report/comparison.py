@@ -42,15 +42,16 @@ def _settings(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Times of both, in milliseconds; the greatest differences come first. None stands for a model that did not run.
+    """Times of both, in milliseconds; the greatest differences come first.
 
+    None stands for a model that did not run, and among kinds of operators for one that has none of that kind.
     ``problems`` says why one did not. ``settings`` are those that differ between two that ran; ``parameters`` and
     ``file_operators`` are those of the files, None if a file cannot be read.
     """
     times = [_by_kind(r) if "ms" in r else None for r in (a, b)]
     ran = [t for t in times if t is not None]
     kinds = [
-        {"op": op, "ms": [None if t is None else t.get(op, 0.0) for t in times]}
+        {"op": op, "ms": [None if t is None else t.get(op) for t in times]}
         for op in sorted({op for t in ran for op in t}, key=lambda op: -max(t.get(op, 0.0) for t in ran))
     ]
     nodes_a, nodes_b = (_by_name(r) if len(ran) == 2 else {} for r in (a, b))
