@@ -36,9 +36,13 @@ class OnnxMode(CodeEnum):
 
 @record(frozen=True, slots=True)
 class OnnxElemwise:
-    """A function of one or two tensors that broadcast together."""
+    """A function of one or two tensors that broadcast together.
+
+    ``of_sizes`` says of NARROW that the numbers are sizes or places of a tensor, not values at the API.
+    """
 
     mode: OnnxMode
+    of_sizes: bool = False
 
 
 @record(frozen=True, slots=True)

@@ -30,9 +30,9 @@ def check_shape(node: AnyNode, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def int32_value(node: AnyNode, numbers: Sequence[int]) -> np.ndarray:
-    """Sizes, or other whole numbers, as the value of an int32 tensor."""
+    """Sizes as the value of an int32 tensor."""
     if any(not -(1 << 31) <= n < 1 << 31 for n in numbers):
-        raise fail(node, f"{list(numbers)} does not fit int32")
+        raise fail(node, f"of the sizes {list(numbers)} one is too large: they must fit 32 bits")
     return np.array(numbers, np.int32)
 
 

@@ -29,7 +29,7 @@ from megengine_lite._core.operators.origins import (
     numbers_of,
     sizes_of,
 )
-from megengine_lite.errors import LiteValueError
+from megengine_lite.errors import LiteError, LiteValueError
 
 _M = OnnxMode
 
@@ -132,10 +132,12 @@ class OnnxElemwise(ElementwiseOperator):
         return [result if mode in _QUESTIONS else from_float32(result, out)]
 
 
-def too_large(node: AnyNode, wide: DType) -> str:
-    """What an error says of numbers of a wide type that do not fit."""
+def too_large(node: AnyNode, wide: DType) -> LiteError:
+    """The error about numbers of a wide type that do not fit."""
+    if node.params.of_sizes:
+        return fail(node, "there are sizes or places that are too large: they must fit 32 bits")
     there = "too large for float32" if _kind(wide) == "f" else "no int32"
-    return str(fail(node, f"there are numbers that are {there}, which the API has in place of {wide}"))
+    return LiteValueError(str(fail(node, f"there are numbers that are {there}, which the API has in place of {wide}")))
 
 
 def _narrowed(node: AnyNode, x: np.ndarray, wide: DType) -> np.ndarray:
@@ -143,11 +145,11 @@ def _narrowed(node: AnyNode, x: np.ndarray, wide: DType) -> np.ndarray:
         with np.errstate(over="ignore"):  # told below
             found = x.astype(np.float32)
         if (np.isinf(found) & np.isfinite(x)).any():
-            raise LiteValueError(too_large(node, wide))
+            raise too_large(node, wide)
         return found
     limits = np.iinfo(np.int32)
     if x.size and not (limits.min <= x.min() and x.max() <= limits.max):
-        raise LiteValueError(too_large(node, wide))
+        raise too_large(node, wide)
     return x.astype(np.int32)
 
 

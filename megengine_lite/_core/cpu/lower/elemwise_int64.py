@@ -8,7 +8,6 @@ from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.ir.graph import Constant, Node
 from megengine_lite._core.ir.onnx_params import OnnxMode
 from megengine_lite._core.operators.onnx_elemwise import too_large
-from megengine_lite.errors import LiteValueError
 from megengine_lite.kernels.common.tiling import plan_runs
 
 _OF_ONNX = {
@@ -43,14 +42,14 @@ def _emit(ctx: Lowering, node: Node, function: str) -> None:
     strides = [plain_strides(v.shape, ndim, v.dtype.itemsize) for v in node.inputs]
     plan = plan_runs(y.shape, plain_strides(y.shape, ndim, y.dtype.itemsize), strides)
     refs = [ctx.plain(v).ref for v in node.inputs]
-    narrow = function == OnnxMode.NARROW.name
+    fault = too_large(node, node.inputs[0].dtype) if function == OnnxMode.NARROW.name else None
     ctx.emit(
         "elemwise_int64",
         node,
         table=ctx.constant(Constant(plan.table, ("integer table", plan.table.tobytes()))),
         y=ctx.new_plain(y).ref,
         **{f"x{k}": refs[k] if k < len(refs) else None for k in range(kernel.MAX_INPUTS)},
-        fault=ctx.fault(too_large(node, node.inputs[0].dtype), LiteValueError) if narrow else None,
+        fault=ctx.fault(str(fault), type(fault)) if fault is not None else None,
         function=kernel.FUNCTIONS[function],
         ndim=plan.ndim,
         inputs=len(refs),

@@ -246,7 +246,7 @@ class GraphBuilder:
         """Sizes as int32, so that kernels take the node that reads them; an error where they do not fit."""
         if not self.is_int64(var):
             return var
-        return self.nodes_of("OnnxElemwise", OnnxElemwise(OnnxMode.NARROW), [var])[0]
+        return self.nodes_of("OnnxElemwise", OnnxElemwise(OnnxMode.NARROW, of_sizes=True), [var])[0]
 
     def limit(self, var: AnyVar) -> AnyVar:
         """Limits of slices as int32: beyond that there are no elements."""

@@ -252,7 +252,7 @@ class GraphConverter(ControlFlow):
     def _ordered_nodes(self, owner: GraphProto | FunctionProto, wanted: Sequence[str]) -> list[NodeProto]:
         ordered = self._ordered.get(id(owner))
         if ordered is None:
-            ordered = self._ordered[id(owner)] = in_order(owner.node, wanted, self._what)
+            ordered = self._ordered[id(owner)] = in_order(owner, wanted, self._what)
         return ordered
 
     def _nodes_of_call(self, function: FunctionProto) -> int:
@@ -293,10 +293,6 @@ class GraphConverter(ControlFlow):
         self._count_parts(len(node.input) + len(node.output) + len(node.attribute))
         results = self._results(node, scope)
         for name, value in zip(node.output, results, strict=False):
-            if name in scope.initializers or name in scope.sparse:
-                raise self.fault(f"{brief(name)} is an initializer and the result of a node")
-            if name in scope.values:
-                raise self.fault(f"two nodes make the value {brief(name)}")
             if name:
                 scope.values[name] = value
                 if value is not None and name in scope.declared:

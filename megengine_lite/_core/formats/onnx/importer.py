@@ -15,6 +15,7 @@ from megengine_lite._core.formats.onnx.messages import (
     ElementType,
     GraphProto,
     ModelProto,
+    TypeProto,
     ValueInfoProto,
 )
 from megengine_lite._core.formats.onnx.ordering import count_nodes
@@ -253,6 +254,9 @@ class _Importer:
     def _input(self, info: ValueInfoProto) -> tuple[Var, Value]:
         """The variable of an input, and the value that nodes read."""
         said = info.type
+        untyped = self._converter.fault(f"input {brief(info.name)} has no type; give it one and export again")
+        if said is None or said == TypeProto():
+            raise untyped
         if said is not None and said.optional is not None:
             said = said.optional.elem_type  # it is always given here
         tensor = None if said is None else said.tensor
@@ -261,6 +265,8 @@ class _Importer:
             if tensor is None:
                 what = "it is no tensor; make an input of each tensor, and join them by SequenceConstruct"
             raise UnsupportedOperatorError(what)
+        if tensor.elem_type in (None, _E.UNDEFINED):
+            raise untyped
         said_kind = element_type(tensor.elem_type, "it", self._what)
         kind = self._converter.narrowing.kind(said_kind)
         dims = _dims(tensor.shape.dim)

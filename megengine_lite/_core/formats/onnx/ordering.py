@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from megengine_lite._core.formats.onnx.messages import GraphProto, NodeProto
+from megengine_lite._core.formats.onnx.messages import FunctionProto, GraphProto, NodeProto
 from megengine_lite.errors import ModelFormatError, brief
 
 WITH_GRAPHS = ("If", "Loop", "Scan", "SequenceMap")
 
 
-def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> list[NodeProto]:
+def in_order(owner: GraphProto | FunctionProto, wanted: Sequence[str], what: str) -> list[NodeProto]:
     """The nodes that the wanted values need. Their order in the file is kept if it is one that works.
 
     Raises
     ------
     ModelFormatError
-        Two nodes make the same value, or nodes need each other.
+        A node makes what is an input, an initializer or the result of another one, or nodes need each other.
     """
+    nodes, given = owner.node, _given(owner)
     makers: dict[str, int] = {}
     for k, node in enumerate(nodes):
         for name in node.output:
             if not name:
                 continue
-            if name in makers:
-                raise ModelFormatError(f"{what}: two nodes make the value {brief(name)}")
+            also = given.get(name, "the result of another node" if name in makers else "")
+            if also:
+                raise ModelFormatError(
+                    f"{what}: the result {brief(name)} of {brief(node.op_type, 60)[1:-1]} {brief(label_of(node))} is "
+                    f"{also}, too; give one of them another name"
+                )
             makers[name] = k
     needs: dict[int, list[int]] = {}
     order: list[int] = []
@@ -57,6 +62,15 @@ def in_order(nodes: Sequence[NodeProto], wanted: Sequence[str], what: str) -> li
     if all(other < k for k, others in needs.items() for other in others):
         order.sort()
     return [nodes[k] for k in order]
+
+
+def _given(owner: GraphProto | FunctionProto) -> dict[str, str]:
+    """What a graph or function has before its nodes are run: names, and what they are."""
+    if isinstance(owner, FunctionProto):
+        return dict.fromkeys(owner.input, "an input of the function")
+    inputs = dict.fromkeys((info.name for info in owner.input), "an input of the graph")
+    stored = (*(tensor.name for tensor in owner.initializer), *sparse_names(owner))
+    return {**inputs, **dict.fromkeys(stored, "an initializer")}
 
 
 def label_of(node: NodeProto) -> str:

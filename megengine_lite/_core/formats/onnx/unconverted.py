@@ -66,7 +66,7 @@ def unconverted_model(
             [values[name] for name in node.output if name],
             label_of(node),
         )
-        for node in in_order(graph.node, output_names, what)
+        for node in in_order(graph, output_names, what)
     ]
     return LoadedModel(
         graph=ModelGraph(nodes, inputs, [values[name] for name in output_names], output_names),
