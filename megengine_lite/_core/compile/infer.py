@@ -48,10 +48,11 @@ FOLD_STEPS = 1 << 23
 
 
 class NeedsValue(Exception):
-    """Inference needs the value of a variable that exists before the stage begins."""
+    """Inference of a node needs the value of a variable that exists before the stage begins."""
 
-    def __init__(self, var: AnyVar):
+    def __init__(self, var: AnyVar, node: AnyNode):
         self.var = var
+        self.node = node
 
 
 class NeedsExpansion(Exception):
@@ -149,7 +150,7 @@ def infer_stage(
     Raises
     ------
     NeedsValue
-        The first node needs the value of a variable of ``known``.
+        A node needs the value of a variable of ``known``.
     NeedsExpansion
         The first node stands for a graph.
     NeedsRounds
@@ -182,7 +183,7 @@ def infer_stage(
         missing = missing_value(node, ins)
         if missing is not None:
             if missing in known:
-                raise NeedsValue(missing)
+                raise NeedsValue(missing, node)
             return False
         outs = infer_node(node, ins, pool, budget)
         for var, made in zip(node.outputs, outs, strict=True):
@@ -236,7 +237,7 @@ def _needed(node: AnyNode, expansion: Subgraphs, known: Mapping[AnyVar, TensorSp
     specs = input_specs(node, known)
     for position in expansion.values:
         if specs[position].value is None:
-            return NeedsValue(node.inputs[position])
+            return NeedsValue(node.inputs[position], node)
     return NeedsExpansion(checked(node, expansion.key, node, specs), specs)
 
 

@@ -56,6 +56,7 @@ class GetVarShape(Operator):
     """The shape that the inputs broadcast to, or one number of it, as int32."""
 
     name = "GetVarShape"
+    of_shapes = True
     param = params.OptionalAxisV1
     in_files = InFiles(revision=1)
     in_original = InOriginal(label="shape_of", has_workspace=False, predicts_results=True)

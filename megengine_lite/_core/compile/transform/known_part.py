@@ -9,14 +9,13 @@ from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, Need
 from megengine_lite._core.compile.transform.counterparts import find
 from megengine_lite._core.compile.transform.size_origins import SizeOrigins
 from megengine_lite._core.compile.unroll import sliced_inputs, unrolled
-from megengine_lite._core.ir.expansion import Subgraphs
+from megengine_lite._core.ir.expansion import Expansion, Repetition, Subgraphs
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, DynamicNode, ModelGraph, TensorSpec, Var
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._records import record
-from megengine_lite.errors import InternalError
+from megengine_lite.errors import InternalError, brief, listed
 
 MISSING = "there is no such operator"
-_ON_DATA = "the shape of its results depends on data"
 
 
 @record(frozen=True, slots=True)
@@ -66,8 +65,8 @@ def known_part(source: ModelGraph, known: Mapping[AnyVar, TensorSpec]) -> KnownP
             decided += _deciding(graph.nodes[0], need.specs)
             graph = expanded(graph, 0, need.specs)
             continue
-        except (NeedsRounds, NeedsValue):
-            pass
+        except (NeedsRounds, NeedsValue) as need:
+            culprits = [need.node]
         else:
             end = stage.next_node
             made = {
@@ -88,7 +87,7 @@ def known_part(source: ModelGraph, known: Mapping[AnyVar, TensorSpec]) -> KnownP
                     graph = expanded(graph, end, specs)
                     continue
         for node in culprits or [graph.nodes[end]]:
-            problems.append((node, _reason_of(node)))
+            problems.append((node, _reason_of(node, graph)))
             graph, others = _without(graph, node)
             problems += others
 
@@ -144,10 +143,41 @@ def _specs_of(
     return None
 
 
-def _reason_of(node: AnyNode) -> str:
-    if not isinstance(node.params, Subgraphs):
-        return MISSING if is_missing(node) else _ON_DATA
-    return "whether and how often its graph is computed depends on data"
+def _reason_of(node: AnyNode, graph: ModelGraph) -> str:
+    if isinstance(node.params, Subgraphs):
+        decided, what = _deciding_values(node), "whether and how often its graph is computed depends on"
+    elif is_missing(node):
+        return MISSING
+    else:
+        places = operator_of(node.op).needed_values(node)
+        decided, what = [node.inputs[k] for k in places], "the shape of its results depends on"
+    names = _inputs_behind(decided, graph)
+    if not names:
+        return f"{what} data"
+    return f"{what} the values of {listed([*map(brief, names)], ', ', 5)}; give the model constants in their place"
+
+
+def _deciding_values(node: AnyNode) -> Sequence[AnyVar]:
+    """The variables whose values decide about the graph of a node."""
+    p = node.params
+    if isinstance(p, Expansion):
+        return [node.inputs[k] for k in p.values]
+    return node.inputs[: p.has_count + p.has_condition] if isinstance(p, Repetition) else ()
+
+
+def _inputs_behind(variables: Sequence[AnyVar], graph: ModelGraph) -> list[str]:
+    """The names of the model's inputs from whose values those of some variables follow."""
+    makers = {v: node for node in graph.nodes for v in node.outputs}
+    found = dict.fromkeys(variables)
+    waiting = [*found]
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None:
+            operator = operator_of(node.op)
+            read = [node.inputs[k] for k in operator.needed_values(node)] if operator.of_shapes else node.inputs
+            waiting += (v for v in read if v not in found)
+            found.update(dict.fromkeys(read))
+    return [v.name for v in graph.inputs if v in found]
 
 
 def _without(graph: ModelGraph, node: AnyNode) -> tuple[ModelGraph, list[tuple[AnyNode, str]]]:
