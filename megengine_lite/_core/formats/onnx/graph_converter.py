@@ -18,6 +18,7 @@ from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value, tensors_of
 from megengine_lite._core.formats.onnx.messages import (
+    ATTRIBUTE_FIELDS,
     AttributeProto,
     ElementType,
     FunctionProto,
@@ -406,6 +407,10 @@ class GraphConverter(ControlFlow):
                 raise self.fault(
                     f"{_shown(node.op_type)} {brief(node.name)} has the attribute {brief(attribute.name)} twice"
                 )
+            if problem := _problem_of(attribute, bool(scope.calls)):
+                raise self.fault(
+                    f"the attribute {brief(attribute.name)} of {_shown(node.op_type)} {brief(label_of(node))} {problem}"
+                )
             if not attribute.reference:
                 found[attribute.name] = attribute
             elif attribute.reference in scope.attributes:
@@ -469,6 +474,18 @@ def _converter(domain: str, op_type: str, version: int) -> Converter:
     if since is None:
         raise _NoSuchOperator("there is no such operator here")
     raise NotConverted(f"it is read from version {since} of the operators on, the model has {version}")
+
+
+def _problem_of(attribute: AttributeProto, in_function: bool) -> str:
+    """What is wrong with an attribute whatever the operator is; empty if nothing is."""
+    if attribute.reference and not in_function:
+        return f"stands for {brief(attribute.reference)} of a function's caller, and is in no function; store its value"
+    held = [(kind, name) for kind, name in ATTRIBUTE_FIELDS.items() if getattr(attribute, name) not in (None, ())]
+    if len(held) > 1:
+        return f"has {len(held)} values: {', '.join(name for _, name in held)}; keep one"
+    if held and attribute.type not in (None, held[0][0]):
+        return f"must be of the kind {held[0][0].name}, as its value is"
+    return ""
 
 
 def _shown(name: str) -> str:

@@ -146,6 +146,23 @@ class AttributeType(CodeEnum):
     TYPE_PROTOS = 14
 
 
+ATTRIBUTE_FIELDS = {
+    AttributeType.FLOAT: "f",
+    AttributeType.INT: "i",
+    AttributeType.STRING: "s",
+    AttributeType.TENSOR: "t",
+    AttributeType.GRAPH: "g",
+    AttributeType.FLOATS: "floats",
+    AttributeType.INTS: "ints",
+    AttributeType.STRINGS: "strings",
+    AttributeType.TENSORS: "tensors",
+    AttributeType.GRAPHS: "graphs",
+    AttributeType.SPARSE_TENSOR: "sparse_tensor",
+    AttributeType.SPARSE_TENSORS: "sparse_tensors",
+    AttributeType.TYPE_PROTO: "tp",
+    AttributeType.TYPE_PROTOS: "type_protos",
+}
+"""Which field of an attribute holds the value of each kind."""
 PRODUCER = "megengine_lite"
 """The program that our export names. What follows from sizes is constant in its files, unless these have names."""
 EXTERNAL = 1
