@@ -26,7 +26,7 @@ from megengine_lite._core.formats.onnx.messages import (
     ModelProto,
     NodeProto,
     OperatorSetIdProto,
-    TensorProto,
+    StoredTensorProto,
 )
 from megengine_lite._core.formats.onnx.narrowing import Narrowing, narrowed_constant
 from megengine_lite._core.formats.onnx.operators import find_converter, first_version
@@ -41,13 +41,20 @@ from megengine_lite._core.formats.onnx.operators.table import (
     NotConverted,
 )
 from megengine_lite._core.formats.onnx.operators.user_operators import convert_user_operator
-from megengine_lite._core.formats.onnx.ordering import in_order, label_of, sparse_names
+from megengine_lite._core.formats.onnx.ordering import in_order, label_of
 from megengine_lite._core.formats.onnx.own_operators import DOMAIN as OWN_DOMAIN
 from megengine_lite._core.formats.onnx.own_operators import convert_own_operator
 from megengine_lite._core.formats.onnx.reader import MAX_DEPTH
 from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scope
 from megengine_lite._core.formats.onnx.stored_tensors import StoredTensors
-from megengine_lite._core.formats.onnx.tensors import DTYPES, shape_of, tensor_constant
+from megengine_lite._core.formats.onnx.tensors import (
+    DTYPES,
+    initializers_of,
+    kind_of,
+    name_of,
+    shape_of,
+    tensor_constant,
+)
 from megengine_lite._core.ir.graph import Constant, TensorSpec, Var
 from megengine_lite._core.operators.base import is_about_values
 from megengine_lite._core.operators.custom import find_user_operator
@@ -187,23 +194,23 @@ class GraphConverter(ControlFlow):
 
     def add_initializers(self, graph: GraphProto, scope: Scope) -> None:
         """Makes the stored tensors of a graph readable in its scope."""
-        scope.sparse.update(sparse_names(graph))
-        for tensor in graph.initializer:
-            if tensor.name in scope.initializers or tensor.name in scope.sparse:
-                raise self.fault(f"two initializers have the name {brief(tensor.name)}")
-            scope.initializers[tensor.name] = tensor
+        for tensor in initializers_of(graph):
+            name = name_of(tensor)
+            if name in scope.initializers:
+                raise self.fault(f"two initializers have the name {brief(name)}")
+            scope.initializers[name] = tensor
 
-    def _constant(self, tensor: TensorProto) -> Value:
+    def _constant(self, tensor: StoredTensorProto) -> Value:
         """A stored tensor as a value."""
         constant = self._stored.get(id(tensor))
         shape = shape_of(tensor, self._what)
-        narrows = self.narrowing.narrows_stored(tensor.data_type, shape)
+        narrows = self.narrowing.narrows_stored(kind_of(tensor), shape)
         if constant is None:
             stored = tensor_constant(tensor, self._files, self.builder.constant_key(), self._what)
             constant = self._stored[id(tensor)] = narrowed_constant(stored) if narrows else stored
-        kind = ElementType.FLOAT if narrows else ElementType(tensor.data_type or 0)
+        kind = ElementType.FLOAT if narrows else ElementType(kind_of(tensor) or 0)
         spec = TensorSpec(shape or (1,), DTYPES[kind])
-        var = Var(self.builder.new_id(), tensor.name, spec, constant)
+        var = Var(self.builder.new_id(), name_of(tensor), spec, constant)
         return Value(var, kind, len(tensor.dims), spec.dtype)
 
     def _lookup(self, name: str, scope: Scope | None, reader: str = "") -> Value | None:
@@ -221,10 +228,6 @@ class GraphConverter(ControlFlow):
                     return None
                 self.stored_tensors.add(value, name, stored)
                 return value
-            if name in place.sparse:
-                listed_as = reader or f"output {brief(name)}"
-                self._missing.append(f"{listed_as} (the initializer {brief(name)} is sparse; store a dense one)")
-                return None
             place = place.outer
         raise self.fault(f"the value {brief(name)} is read, and no node before it makes it")
 

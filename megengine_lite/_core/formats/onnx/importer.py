@@ -167,7 +167,7 @@ class _Importer:
         inputs: list[Var] = []
         scalars = set()
         for info in self._main.input:
-            if info.name in scope.initializers or info.name in scope.sparse:
+            if info.name in scope.initializers:
                 continue
             if info.name in scope.values:
                 raise self._converter.fault(f"two inputs have the name {brief(info.name)}")

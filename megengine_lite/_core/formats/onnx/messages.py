@@ -213,6 +213,9 @@ class SparseTensorProto(Message):
     dims: Numbers = _many(3, Form.INTEGER)
 
 
+StoredTensorProto = TensorProto | SparseTensorProto
+
+
 @_message
 class Dimension(Message):
     """One dimension: a number, a name, or neither."""

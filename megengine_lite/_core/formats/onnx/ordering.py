@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from megengine_lite._core.formats.onnx.messages import FunctionProto, GraphProto, NodeProto
+from megengine_lite._core.formats.onnx.tensors import initializers_of, name_of
 from megengine_lite.errors import ModelFormatError, brief
 
 WITH_GRAPHS = ("If", "Loop", "Scan", "SequenceMap")
@@ -69,8 +70,7 @@ def _given(owner: GraphProto | FunctionProto) -> dict[str, str]:
     if isinstance(owner, FunctionProto):
         return dict.fromkeys(owner.input, "an input of the function")
     inputs = dict.fromkeys((info.name for info in owner.input), "an input of the graph")
-    stored = (*(tensor.name for tensor in owner.initializer), *sparse_names(owner))
-    return {**inputs, **dict.fromkeys(stored, "an initializer")}
+    return {**inputs, **dict.fromkeys(stored_names(owner), "an initializer")}
 
 
 def label_of(node: NodeProto) -> str:
@@ -85,15 +85,14 @@ def read_by(node: NodeProto) -> Iterator[str]:
         for graph in (*([attribute.g] if attribute.g is not None else ()), *attribute.graphs):
             own = {name for inner in graph.node for name in inner.output}
             own.update(info.name for info in graph.input)
-            own.update(tensor.name for tensor in graph.initializer)
-            own.update(sparse_names(graph))
+            own.update(stored_names(graph))
             wanted = [name for inner in graph.node for name in read_by(inner)]
             yield from (name for name in (*wanted, *(info.name for info in graph.output)) if name not in own)
 
 
-def sparse_names(graph: GraphProto) -> Iterator[str]:
-    """The names of a graph's sparse initializers, which their values have."""
-    yield from (tensor.values.name for tensor in graph.sparse_initializer if tensor.values is not None)
+def stored_names(graph: GraphProto) -> Iterator[str]:
+    """The names of a graph's initializers."""
+    yield from map(name_of, initializers_of(graph))
 
 
 def names_read(graph: GraphProto) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from megengine_lite._core.formats.onnx.graph_values import Value
-from megengine_lite._core.formats.onnx.messages import AttributeProto, TensorProto, ValueInfoProto
+from megengine_lite._core.formats.onnx.messages import AttributeProto, StoredTensorProto, ValueInfoProto
 from megengine_lite._records import field, record
 
 NO_VALUES: Mapping[str, Value] = {}
@@ -34,8 +34,6 @@ class Scope:
         Inputs of a function that its caller leaves out.
     declared
         What the graph says of its values.
-    sparse
-        Names of initializers that are sparse, which are not read.
     depth
         In how many graphs of nodes and calls of functions it lies.
     """
@@ -45,10 +43,9 @@ class Scope:
     attributes: Mapping[str, AttributeProto] = field(default_factory=dict)
     calls: tuple[FunctionKey, ...] = ()
     values: dict[str, Value | None] = field(default_factory=dict)
-    initializers: dict[str, TensorProto] = field(default_factory=dict)
+    initializers: dict[str, StoredTensorProto] = field(default_factory=dict)
     omitted: set[str] = field(default_factory=set)
     declared: dict[str, ValueInfoProto] = field(default_factory=dict)
-    sparse: set[str] = field(default_factory=set)
     depth: int = 0
 
     def omits(self, name: str) -> bool:

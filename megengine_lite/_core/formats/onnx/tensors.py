@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
-from megengine_lite._core.formats.onnx.messages import EXTERNAL, ElementType, TensorProto, type_name
+from megengine_lite._core.formats.onnx.messages import (
+    EXTERNAL,
+    ElementType,
+    GraphProto,
+    SparseTensorProto,
+    StoredTensorProto,
+    TensorProto,
+    type_name,
+)
 from megengine_lite._core.formats.stored_values import FileConstant, TensorRecord, bytes_of
 from megengine_lite._core.ir.dtype import (
     BOOL,
@@ -51,6 +59,9 @@ DTYPES = {
 KINDS: dict[np.dtype[Any], ElementType] = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != _E.BFLOAT16}
 """The element type there of arrays of each numpy type; the elements of bfloat16 have none."""
 
+MOST_DENSE = 1 << 28
+"""Bytes of a dense tensor that is made of a sparse one, which takes nearly nothing in the file."""
+
 # Which list holds the numbers of a type that are not stored as bytes; float16 and bfloat16 are there as bits.
 _LISTS = {
     _E.FLOAT: "float_data",
@@ -77,20 +88,37 @@ def element_type(number: int | None, thing: str, what: str) -> ElementType:
     return ElementType(number)
 
 
-def shape_of(tensor: TensorProto, what: str) -> tuple[int, ...]:
+def initializers_of(graph: GraphProto) -> list[StoredTensorProto]:
+    """The stored tensors of a graph."""
+    return [*graph.initializer, *graph.sparse_initializer]
+
+
+def name_of(tensor: StoredTensorProto) -> str:
+    """The name of a stored tensor; a sparse one has that of its values."""
+    values = tensor.values if isinstance(tensor, SparseTensorProto) else tensor
+    return "" if values is None else values.name
+
+
+def kind_of(tensor: StoredTensorProto) -> int | None:
+    """The number of the element type of a stored tensor."""
+    values = tensor.values if isinstance(tensor, SparseTensorProto) else tensor
+    return None if values is None else values.data_type
+
+
+def shape_of(tensor: StoredTensorProto, what: str) -> tuple[int, ...]:
     """The dimensions of a stored tensor, none for a scalar."""
     dims = tuple(tensor.dims)
     if len(dims) > MAX_NDIM or any(d < 0 for d in dims) or math.prod(d or 1 for d in dims) >= 2**60:
         raise ModelFormatError(
-            f"{what}: tensor {brief(tensor.name)} has the shape {dims[:20]}; it may have up to {MAX_NDIM} "
+            f"{what}: tensor {brief(name_of(tensor))} has the shape {dims[:20]}; it may have up to {MAX_NDIM} "
             "dimensions, none "
             "of them negative, and not so many elements"
         )
     return dims
 
 
-def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, what: str) -> FileConstant:
-    """The value of a tensor; a scalar has the shape (1,).
+def tensor_constant(tensor: StoredTensorProto, files: ExternalFiles, key: Hashable, what: str) -> FileConstant:
+    """The value of a tensor, a dense one if it is sparse; a scalar has the shape (1,).
 
     Raises
     ------
@@ -99,6 +127,8 @@ def tensor_constant(tensor: TensorProto, files: ExternalFiles, key: Hashable, wh
     UnsupportedOperatorError
         The type of the elements is not computed here.
     """
+    if isinstance(tensor, SparseTensorProto):
+        tensor = _dense(tensor, files, what)
     kind = element_type(tensor.data_type, f"tensor {brief(tensor.name)}", what)
     shape, dtype = shape_of(tensor, what), DTYPES[kind]
     count = math.prod(shape)
@@ -137,3 +167,40 @@ def _converted(numbers: array[float], dtype: DType) -> np.ndarray:
     if dtype.storage == np.float16:
         return found.astype(np.uint16).view(np.float16)
     return found != 0 if dtype == BOOL else found.astype(dtype.storage, copy=False)
+
+
+def _dense(sparse: SparseTensorProto, files: ExternalFiles, what: str) -> TensorProto:
+    """A sparse tensor as a dense one."""
+    thing = f"{what}: sparse tensor {brief(name_of(sparse))}"
+    if sparse.values is None or sparse.indices is None:
+        raise ModelFormatError(f"{thing} has no {'values' if sparse.values is None else 'indices'}")
+    if len(sparse.values.dims) != 1:
+        raise ModelFormatError(f"{thing} has values of {len(sparse.values.dims)} dimensions, and must have a vector")
+    kind = element_type(sparse.values.data_type, f"sparse tensor {brief(name_of(sparse))}", what)
+    shape, width = shape_of(sparse, what), DTYPES[kind].itemsize
+    if math.prod(shape) * width > MOST_DENSE:
+        raise UnsupportedOperatorError(
+            f"{thing} of shape {shape} would have more than {MOST_DENSE} bytes as a dense one, and only dense ones are "
+            "computed here"
+        )
+    values = tensor_constant(sparse.values, files, None, what).array
+    indices = tensor_constant(sparse.indices, files, None, what).array
+    dense = np.zeros(math.prod(shape), values.dtype)
+    dense[_places(indices, len(values), shape, thing)] = values.reshape(-1)
+    return TensorProto(dims=shape, data_type=kind, name=sparse.values.name, raw_data=bytes_of(dense))
+
+
+def _places(indices: np.ndarray, count: int, shape: tuple[int, ...], thing: str) -> np.ndarray:
+    """Where the values of a sparse tensor stand among all elements: its indices say that, or the place on each axis."""
+    axes = shape or (1,)
+    form = f"{thing} of shape {shape} has {count} values and indices of shape {indices.shape}"
+    if indices.dtype.kind not in "iu" or indices.shape not in ((count,), (count, len(axes))):
+        raise ModelFormatError(f"{form}; they must be integers of shape {(count,)} or {(count, len(axes))}")
+    sizes = axes if indices.ndim == 2 else (math.prod(axes),)
+    places = indices.reshape(count, len(sizes))
+    if (places < 0).any() or (places >= np.array(sizes, np.int64)).any():
+        raise ModelFormatError(f"{form}, some of which are out of range; the file is damaged")
+    found = places.astype(np.int64) @ np.cumprod([1, *sizes[:0:-1]], dtype=np.int64)[::-1]
+    if len(np.unique(found)) < count:
+        raise ModelFormatError(f"{form}, two of which are the same; keep one value for each place")
+    return found

@@ -16,11 +16,12 @@ from megengine_lite._core.formats.onnx.messages import (
     GraphProto,
     ModelProto,
     NodeProto,
+    StoredTensorProto,
     TensorProto,
     ValueInfoProto,
 )
 from megengine_lite._core.formats.onnx.ordering import count_nodes, in_order, label_of, read_by
-from megengine_lite._core.formats.onnx.tensors import DTYPES, tensor_constant
+from megengine_lite._core.formats.onnx.tensors import DTYPES, initializers_of, name_of, tensor_constant
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicSpec, ModelGraph, Spec, TensorSpec
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
@@ -126,7 +127,7 @@ class _NamedVariables(dict[str, AnyVar]):
         self._files = files
         self._what = what
         self._numbers = count()
-        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._stored: dict[str, StoredTensorProto] = {name_of(tensor): tensor for tensor in initializers_of(graph)}
         self.inputs = [name for name in dict.fromkeys(i.name for i in graph.input) if name not in self._stored]
         self._stored.update(_constants(graph))
         self._said = {info.name: _spec(info, 1) for info in graph.input}

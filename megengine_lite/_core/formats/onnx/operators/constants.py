@@ -19,6 +19,10 @@ def _constant(call: Call) -> Value:
         value = call.tensor("value")
         if value is not None:
             return value
+    if "sparse_value" in call.attributes:
+        value = call.sparse_tensor("sparse_value")
+        if value is not None:
+            return value
     if "value_float" in call.attributes:
         return b.constant(np.float32(call.real("value_float")))
     if "value_int" in call.attributes:

@@ -11,7 +11,7 @@ from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import NeedsShapes as NeedsShapes
 from megengine_lite._core.formats.onnx.graph_values import NotConverted as NotConverted
 from megengine_lite._core.formats.onnx.graph_values import Nothing, TensorList, Value
-from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, TensorProto
+from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, StoredTensorProto
 from megengine_lite._records import field, record
 from megengine_lite.errors import ModelFormatError
 
@@ -75,7 +75,7 @@ class Call:
     attributes: dict[str, AttributeProto]
     wanted: Sequence[bool]
     builder: GraphBuilder
-    constant: Callable[[TensorProto], Value]
+    constant: Callable[[StoredTensorProto], Value]
     narrows: bool = False
     read: set[str] = field(default_factory=set)
     asked: int = -1  # the last input that the converter has asked for
@@ -192,6 +192,10 @@ class Call:
 
     def tensor(self, name: str) -> Value | None:
         found = self._find(name, AttributeType.TENSOR, "t")
+        return None if found is None else self.constant(found)
+
+    def sparse_tensor(self, name: str) -> Value | None:
+        found = self._find(name, AttributeType.SPARSE_TENSOR, "sparse_tensor")
         return None if found is None else self.constant(found)
 
     def axis(self, name: str, default: int, rank: int) -> int:
