@@ -9,6 +9,7 @@
 * ``rewriter`` - replaces nodes and keeps producers and readers up to date
 * ``substitution`` - the walk of passes that let nodes read other variables than before
 * ``expand`` - graphs in the place of nodes that stand for them until shapes are known
+* ``lifetimes`` - how long variables are needed, also where nodes are replaced by graphs
 * ``unroll`` - short loops whose numbers of rounds follow from shapes, as nodes one after another
 * ``transform`` - rewrites of a whole model that is to be written to a file
 * ``vary_sizes`` - which sizes of a model may change, for files of other formats

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence, Set
 import numpy as np
 
 from megengine_lite._core.compile.expand import input_specs
+from megengine_lite._core.compile.lifetimes import Lifetimes
 from megengine_lite._core.compile.unroll import MOST_OF_STAGE, unrolled
 from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.graph import (
@@ -107,22 +108,6 @@ class Stage:
     original: dict[AnyVar, AnyVar]
     next_node: int
     shapes: dict[AnyVar, TensorSpec] = field(default_factory=dict)
-
-
-@record(frozen=True, slots=True)
-class Lifetimes:
-    """How long the variables of a graph are needed: the position of the last node that reads each, and the outputs."""
-
-    last_reads: Mapping[AnyVar, int]
-    outputs: Mapping[AnyVar, None]
-
-    @classmethod
-    def of(cls, graph: ModelGraph) -> Lifetimes:
-        return cls({v: k for k, node in enumerate(graph.nodes) for v in node.inputs}, dict.fromkeys(graph.outputs))
-
-    def is_needed(self, var: AnyVar, position: int) -> bool:
-        """Whether the variable is an output, or a node from this position on reads it."""
-        return var in self.outputs or self.last_reads.get(var, -1) >= position
 
 
 @own_faults("shape inference", passing=(NeedsValue, NeedsExpansion, NeedsRounds))
@@ -383,7 +368,7 @@ def _cut(
                     copies[var] = Var(var.id, var.name, spec, var.const)
     for var in made:
         made_spec = copies[var].spec
-        if lifetimes.last_reads.get(var, -1) >= end:
+        if lifetimes.is_read(var, end):
             wanted.append(var)
         elif var in lifetimes.outputs:
             if var in shape_only and isinstance(made_spec, TensorSpec):

@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 
 from megengine_lite._core.compile.expand import expanded
-from megengine_lite._core.compile.infer import Lifetimes, NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.compile.lifetimes import Lifetimes
 from megengine_lite._core.device.interface import Device
 from megengine_lite._core.device.plan import Plan, RunValue
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ConstantPool, ModelGraph, Spec, TensorSpec
@@ -82,9 +83,11 @@ class Stop(GraphPlace):
         """The same place in the graph with the node here replaced; at most so many are kept."""
         found = self.expansions.get(need.key)
         if found is None:
-            graph = expanded(self.graph, self.node, need.specs)
+            graph, begin = expanded(self.graph, self.node, need.specs), self.node
+            end = begin + 1 + len(graph.nodes) - len(self.graph.nodes)
+            lifetimes = self.lifetimes.expanded(begin, graph.nodes[begin:end])
             follows_values = self.follows_values or bool(self.value_vars)
-            found = self.expansions[need.key] = Stop(self.node, graph, Lifetimes.of(graph), follows_values)
+            found = self.expansions[need.key] = Stop(begin, graph, lifetimes, follows_values)
         self.expansions.move_to_end(need.key)
         while len(self.expansions) > max(most, 2):
             _, dropped = self.expansions.popitem(last=False)
