@@ -12,10 +12,11 @@ from typing import Any
 
 from megengine_lite._cli import keys, progress
 from megengine_lite._cli.gflags import UsageError
+from megengine_lite._cli.json_files import once_in
 from megengine_lite._cli.model_files import Parts, read_parts, show_written, write_file
 from megengine_lite._core.system.files import read_file
 from megengine_lite._records import record
-from megengine_lite.errors import LiteValueError
+from megengine_lite.errors import LiteError, LiteValueError
 
 USAGE = "MODEL OUT [--info JSON] [--cache FILE] [flags]"
 
@@ -79,7 +80,8 @@ def _pack(args: Namespace, out: str, name: str | None) -> dict[str, int]:
     parts.name = name or parts.name
     if args.pack_info_json:
         parts.information = read_file(args.pack_info_json)
-        parts.name = name or _name_in(parts.information, args.pack_info_json)
+        named = _name_in(parts.information, args.pack_info_json)
+        parts.name = name or named
     if args.pack_cache:
         parts.algorithm_cache, parts.is_fast_run_cache = read_file(args.pack_cache), True
         parse_cache(parts.algorithm_cache)
@@ -115,8 +117,11 @@ def write(parts: Parts, out: str, source: str, encryption: Encryption) -> int:
 
 
 def _name_in(text: bytes, path: str) -> str:
+    """The name of the model in the settings of a package, which must be JSON that says everything once."""
     try:
-        name = json.loads(text)["name"]
+        name = json.loads(text, object_pairs_hook=once_in(path))["name"]
+    except LiteError:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError):
         name = None
     if not isinstance(name, str):

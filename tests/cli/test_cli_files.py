@@ -203,3 +203,26 @@ def test_a_file_that_cannot_be_written_is_named_as_it_was_given(error_of, tmp_pa
     text = error_of(*(w.replace("FILE", place) for w in words))
     assert words[-1].replace("FILE", place) in text and "No such file or directory" in text
     assert ".tmp" not in text
+
+
+SETTINGS = '"name": "digits", "valid": true, "version": "1.0.0"'
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f'{{{SETTINGS}, "name": "other"}}', "name"),
+        (f'{{{SETTINGS}, "valid": false}}', "valid"),
+        (f'{{{SETTINGS}, "device": {{"type": "CPU", "number_threads": 1, "number_threads": 2}}}}', "number_threads"),
+        (f'{{{SETTINGS}, "options": {{}}, "options": {{"graph_opt_level": 0}}}}', "options"),
+        (f'{{{SETTINGS}, "IO": {{"inputs": [{{"name": "data", "name": "data"}}]}}}}', "name"),
+        (f'{{{SETTINGS}, "extra_info": {{"a": [{{"b": 1, "b": 1}}]}}}}', "b"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--name", "digits"]], ids=["", "name"])
+def test_settings_of_packages_say_everything_once(text, key, flags, error_of, tmp_path):
+    """Of two values for one key the last one counted, and which is meant is not known."""
+    (tmp_path / "info.json").write_text(text)
+    error = error_of("pack", DIGITS, tmp_path / "p.lite", "--info", tmp_path / "info.json", *flags)
+    assert f"info.json has '{key}' twice in one object: leave one of them out" in error
+    assert not (tmp_path / "p.lite").exists()
