@@ -92,6 +92,29 @@ def test_warps_take_pixels_outside_by_each_border_rule(border, layout):
     one_node("WarpAffine", p, x, matrix[:, :2].copy(), size, constants=[2], tolerance=FUNCTION)
 
 
+@pytest.mark.parametrize("border", ["REPLICATE", "REFLECT", "REFLECT_101", "WRAP", "CONSTANT"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("step", [0.25, 0.5, 0.7, 1.1])
+@pytest.mark.parametrize("op", ["Remap", "WarpAffine", "WarpPerspective"])
+def test_bytes_between_pixels_are_rounded_as_ours(op, step, layout, border):
+    """At regular steps many lie in the middle between two numbers, and must be seen to lie there."""
+    fmt, border = ConvolutionFormat[layout], BorderMode[border]
+    x = rng().integers(0, 256, (1, 3, 23, 40) if layout == "NCHW" else (1, 23, 40, 3)).astype(np.uint8)
+    matrix = np.array([[[step, 0, -1.5], [0, step, 0.5], [0, 0, 1]]], np.float32)
+    size = np.array([30, 29], np.int32)
+    if op == "Remap":
+        columns, rows = (np.arange(n, dtype=np.float32) * np.float32(step) - 1 for n in size[::-1])
+        positions = np.stack(np.meshgrid(columns, rows), -1)[None]
+        p = params.Remap(imode=InterpolationMode.LINEAR, border_type=border, format=fmt, scalar=7)
+        one_node("Remap", p, x, positions)
+    elif op == "WarpAffine":
+        one_node("WarpAffine", params.WarpAffine(border_mode=border, format=fmt, border_val=7), x, matrix[:, :2].copy(),
+                 size, constants=[2])  # fmt: skip
+    else:
+        one_node("WarpPerspective", params.WarpPerspective(bmode=border, format=fmt, border_val=7), x, matrix, size,
+                 constants=[2])  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", list(ROIAlignMode))
 def test_regions_that_reach_over_the_edge_see_zeros_there(mode):
     rois = np.array([[0.5, -3, -2, 5, 4], [1, 2, 3, 9.5, 8.25], [1, 4, 4, 3, 2], [0, 0.2, 0.1, 0.6, 0.7]], np.float32)

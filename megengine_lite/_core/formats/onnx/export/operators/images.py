@@ -182,7 +182,7 @@ def _warp_perspective(call: NodeCall) -> None:
         places = [w.where(denominator.equals(0.0), 0.0 * v, v) for v in places]
         places = [w.as_kind(w.op("Round", v * steps) / steps, _E.FLOAT) for v in places]
     value = border_value(p.border_val, fine, dtype)
-    found = sample(w, image, places[0], places[1], p.bmode, value, mode)
+    found = sample(w, image, places[0], places[1], p.bmode, value, mode, not out.is_float)
     if dtype.is_quantized and out.is_float:
         found = (found - float(dtype.zero_point)) * float(np.float32(dtype.scale))
     elif dtype.storage == np.uint8 and out.code is DTypeCode.QUANTIZED_S8:
@@ -204,7 +204,8 @@ def _warp_affine(call: NodeCall) -> None:
     else:
         places = [_linear(row, x, y) for row in entries]
     value = border_value(p.border_val, fine, call.dtype(0))
-    found = sample(w, call.numbers_as_float32(0, layout), places[0], places[1], p.border_mode, value, mode)
+    image, is_rounded = call.numbers_as_float32(0, layout), not call.output().dtype.is_float
+    found = sample(w, image, places[0], places[1], p.border_mode, value, mode, is_rounded)
     give_pixels(call, found, layout)
 
 
@@ -225,7 +226,8 @@ def _remap(call: NodeCall) -> None:
         mode = "nearest"
         x, y = w.op("Round", x), w.op("Round", y)
     value = outside_value(p.scalar, call.dtype(0)) if p.border_type == BorderMode.CONSTANT else 0.0
-    found = sample(w, call.numbers_as_float32(0, layout), x, y, p.border_type, float(value), mode)
+    image, is_rounded = call.numbers_as_float32(0, layout), not call.output().dtype.is_float
+    found = sample(w, image, x, y, p.border_type, float(value), mode, is_rounded)
     give_pixels(call, found, layout)
 
 

@@ -13,12 +13,23 @@ _NEW_NAMES = 20  # from this version on linear and cubic have these names
 
 
 def sample(
-    w: GraphWriter, image: OnnxValue, x: OnnxValue, y: OnnxValue, border: int, value: float, mode: str = "linear"
+    w: GraphWriter,
+    image: OnnxValue,
+    x: OnnxValue,
+    y: OnnxValue,
+    border: int,
+    value: float,
+    mode: str = "linear",
+    is_rounded: bool = False,
 ) -> OnnxValue:
     """Pixels of ``image (n, c, h, w)`` at positions ``(n, oh, ow)``, in pixels.
 
-    Whatever the border, each pixel that contributes is looked up by its rule, as in our definition.
+    Whatever the border, each pixel that contributes is looked up by its rule, as in our definition. GridSample divides
+    positions by the size of the image, which moves them a little: what is rounded afterwards would fall to either side
+    where it lies in the middle, as it often does at halves and quarters. So its four pixels are weighed here.
     """
+    if mode == "linear" and is_rounded:
+        return _weighed(w, image, x, y, border, value)
     if w.opset < 16:
         raise NotExported("sampling needs operator set 16")
     align, padding = 0, "zeros"
@@ -39,6 +50,21 @@ def sample(
     name = mode if w.opset >= _NEW_NAMES else _MODES[mode]
     found = w.op("GridSample", image, grid, mode=name, padding_mode=padding, align_corners=align)
     return found + value if border == BorderMode.CONSTANT and value else found
+
+
+def _weighed(w: GraphWriter, image: OnnxValue, x: OnnxValue, y: OnnxValue, border: int, value: float) -> OnnxValue:
+    """The four pixels around each position, with our weights, in our order."""
+    sides = []
+    for position in (y, x):
+        first = w.op("Floor", position)
+        behind = w.unsqueeze(position - first, [1])
+        sides.append(((first, 1.0 - behind), (first + 1.0, behind)))
+    terms = [
+        sample(w, image, column, row, border, value, "nearest") * across * down
+        for row, down in sides[0]
+        for column, across in sides[1]
+    ]
+    return terms[0] + terms[1] + terms[2] + terms[3]
 
 
 def _normalized(w: GraphWriter, position: OnnxValue, image: OnnxValue, axis: int, align: int) -> OnnxValue:
