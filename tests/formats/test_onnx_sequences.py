@@ -254,14 +254,114 @@ def test_a_loop_that_collects_tensors_in_a_sequence():
         np.testing.assert_allclose(v, wanted[-1])
         np.testing.assert_allclose(rest, wanted)
         np.testing.assert_allclose(ps, -np.stack(wanted))
-    made = model(nodes, ("v_end",), [("n", I64, [])], (5, 6), yes=True)
-    with pytest.raises(UnsupportedOperatorError, match=r"'rounds'.*the number of rounds must be known here"):
-        load(made)
     forever = body([*grows, node("Identity", "more", "again")], "k more v s", "again v2 s2 p")
     endless = [start, node("Loop", "n yes x none", "v_end s_end ps", "rounds", body=forever)]
     endless[1].input[0] = ""
     with pytest.raises(UnsupportedOperatorError, match="and 4096 rounds are not all that there are"):
         load(model(endless, ("v_end",), shape=(5, 6), yes=True))
+
+
+def appending(more=(), outputs=(), first=(), uses=(), **constants):
+    """A loop of n rounds, at most, that ends once the sum of x is reached; then come the nodes that read its lists."""
+    starts = [node("SequenceEmpty", "", "none", dtype=F), node("SequenceEmpty", "", "no_sums", dtype=F)]
+    for start in starts:
+        start.ClearField("input")
+    steps = [
+        node("Add", "v x", "v2"),
+        node("SequenceInsert", "s v2", "s2"),
+        node("ReduceSum", "v2", "sum", keepdims=0),
+        node("SequenceInsert", "t sum ", "t2"),
+        node("Less", "sum limit", "again"),
+        *uses,
+    ]
+    inner = body(steps, "k more s v t", "again s2 v2 t2")
+    put_in = [node("SequenceInsert", "none x", "s0")] if first else [node("Identity", "none", "s0")]
+    loop = node("Loop", "n yes s0 x no_sums", "s_end v_end t_end", "rounds", body=inner)
+    inputs = [("n", I64, []), ("limit", F, [])]
+    return model([*starts, *put_in, loop, *more], ("v_end", *outputs), inputs, yes=True, **constants)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_loop_that_appends_while_what_it_computes_says_so(first):
+    """As decoders are written: how many tensors its lists have is known only when the model runs."""
+    more = [
+        *(node("ConcatFromSequence", "s_end", f"new{k}", axis=k, new_axis=1) for k in (0, 1, 2, -1)),
+        *(node("ConcatFromSequence", "s_end", f"joined{k}", axis=k) for k in (0, 1, -1)),
+        node("ConcatFromSequence", "t_end", "sums", axis=0, new_axis=1),
+        node("SequenceLength", "s_end", "count"),
+        node("SequenceAt", "s_end last", "at"),
+        node("SequenceAt", "s_end one", "at_one"),
+    ]
+    outputs = [*(f"new{k}" for k in (0, 1, 2, -1)), *(f"joined{k}" for k in (0, 1, -1))]
+    outputs += ["sums", "count", "at", "at_one"]
+    made = appending(more, outputs, first, last=-1, one=1)
+    made.graph.output[9].type.tensor_type.elem_type = I64
+    network = load(made)
+    for x, n, limit, rounds in ((X, 9, 1600.0, 3), (X, 2, 1600.0, 2), (X[:2] * 0, 5, 1.0, 5)):
+        v, *found = run(network, x=x, n=np.int32(n), limit=np.float32(limit))
+        appended = [x * (k + 2) for k in range(rounds)]
+        wanted = [x, *appended] if first else appended
+        np.testing.assert_array_equal(v, wanted[-1])
+        for result, axis in zip(found[:4], (0, 1, 2, -1), strict=True):
+            np.testing.assert_array_equal(result, np.stack(wanted, axis))
+        for result, axis in zip(found[4:7], (0, 1, -1), strict=True):
+            np.testing.assert_array_equal(result, np.concatenate(wanted, axis))
+        sums, count, at, at_one = found[7:]
+        np.testing.assert_allclose(sums, [a.sum() for a in appended])
+        assert count == len(wanted)
+        np.testing.assert_array_equal(at, wanted[-1])
+        np.testing.assert_array_equal(at_one, wanted[1])
+
+
+def test_what_needs_to_know_how_many_tensors_a_loop_has_appended():
+    """It is refused, and so is a loop that does more with its lists than to append to them."""
+    unknown = "how many tensors its sequence has is known only when the model runs"
+    for one in (node("SequenceInsert", "s_end x", "longer"), node("SequenceErase", "s_end", "longer")):
+        nodes = [one, node("ConcatFromSequence", "longer", "y")]
+        network = load(appending(nodes, ("y",)))
+        with pytest.raises(UnsupportedOperatorError, match=f"'longer' .*{unknown}"):
+            run(network, x=X, n=np.int32(9), limit=np.float32(9))
+    output = with_sequences(appending((), ("s_end",)), "s_end")
+    with pytest.raises(UnsupportedOperatorError, match=r"output 's_end' is a sequence, and how many .* ConcatFrom"):
+        load(output)
+    also = [node("SequenceLength", "s", "length"), node("Greater", "length k", "again")]
+    made = appending(uses=also)
+    graph = next(n for n in made.graph.node if n.op_type == "Loop").attribute[0].g
+    del graph.node[4]  # the condition is what the length says
+    network = load(made)
+    with pytest.raises(UnsupportedOperatorError, match=r"'rounds'.*the number of rounds must be known here"):
+        run(network, x=X, n=np.int32(9), limit=np.float32(9))
+
+
+def test_graphs_inside_read_a_list_that_a_loop_has_appended_to():
+    """A branch does, and another loop goes on with it."""
+    branches = [
+        helper.make_graph(
+            [node("SequenceAt", "s_end k", "y")],
+            name,
+            [],
+            [helper.make_tensor_value_info("y", F, None)],
+            [helper.make_tensor("k", I64, [], [k])],
+        )
+        for name, k in (("then", 0), ("else", -1))
+    ]
+    inner = body(
+        [node("Neg", "v", "v2"), node("SequenceInsert", "s v2", "s2"), node("Less", "k one", "again")],
+        "k more v s",
+        "again v2 s2",
+    )
+    more = [
+        node("Less", "limit zero", "below"),
+        node("If", "below", "y", then_branch=branches[0], else_branch=branches[1]),
+        node("Loop", "n yes v_end s_end", "v_more s_more", body=inner),
+        node("ConcatFromSequence", "s_more", "all", new_axis=1, axis=0),
+    ]
+    network = load(appending(more, ("y", "all"), zero=np.float32(0), one=np.int64(1)))
+    for limit, rounds in ((1600.0, 3), (-1.0, 1)):
+        v, y, joined = run(network, x=X, n=np.int32(9), limit=np.float32(limit))
+        wanted = [X * (k + 2) for k in range(rounds)]
+        np.testing.assert_array_equal(y, wanted[0 if limit < 0 else -1])
+        np.testing.assert_array_equal(joined, [*wanted, -v, v])
 
 
 def test_sequences_of_branches():

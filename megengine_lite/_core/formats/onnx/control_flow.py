@@ -17,8 +17,10 @@ from megengine_lite._core.formats.onnx.graph_values import (
     NotConverted,
     TensorList,
     Value,
+    check_same_kind,
     tensors_of,
 )
+from megengine_lite._core.formats.onnx.growing import with_body, with_stacks
 from megengine_lite._core.formats.onnx.messages import ElementType, GraphProto, ValueInfoProto
 from megengine_lite._core.formats.onnx.narrowing import Narrowing
 from megengine_lite._core.formats.onnx.operators.indexing import taken
@@ -30,6 +32,7 @@ from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import onnx_params
 from megengine_lite._core.ir.expansion import Repetition, Sliced, Stacked
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
+from megengine_lite._records import replace
 from megengine_lite.errors import ModelFormatError, brief
 
 MOST_WRITTEN = 1 << 14
@@ -55,12 +58,15 @@ class ControlFlow(ABC):
         How many of them can be once shapes are known.
     _guesses
         The body of a loop is converted to see which lengths it keeps; loops in it are not looked at so.
+    _made_graphs
+        Graphs that the model does not have, which are kept since graphs are known by their identities.
     """
 
     builder: GraphBuilder
     narrowing: Narrowing
     _missing: list[str]
     _n_waiting: int
+    _made_graphs: list[GraphProto]
     _guesses: bool = False
 
     @abstractmethod
@@ -179,7 +185,19 @@ class ControlFlow(ABC):
     def _loop(self, call: Call, scope: Scope) -> list[Value | None]:
         count, condition = call.optional(0), call.optional(1)
         if any(isinstance(v, TensorList) for v in call.inputs[2:]):
-            return self._one_after_another(call, scope, count, condition)
+            n_missing, n_waiting = len(self._missing), self._n_waiting
+            try:
+                with self.builder.aside() as nodes:
+                    results = self._one_after_another(call, scope, count, condition)
+            except NeedsShapes:
+                del self._missing[n_missing:]
+                self._n_waiting = n_waiting
+                stacked = self._appending(call, scope)
+                if stacked is None:
+                    raise
+                return stacked
+            self.builder.nodes += nodes
+            return results
         states = [call.input(k) for k in range(2, len(call.inputs))]
         own = [self._bound(ElementType.INT64, 0), self._bound(ElementType.BOOL, 0)]
         given = [v.var for v in (count, condition) if v is not None]
@@ -216,6 +234,31 @@ class ControlFlow(ABC):
         if stacks and not rounds:
             raise NotConverted("it has no rounds, so the shapes of its stacked outputs are not known")
         return [*states, *(b.joined([b.with_axes(v, [0]) for v in stack], 0) for stack in stacks)]
+
+    def _appending(self, call: Call, scope: Scope) -> list[Value | None] | None:
+        """The outputs of a Loop that appends a tensor to each of its sequences in every round, or None.
+
+        The tensors become stacked outputs, so they must have one shape.
+        """
+        b, body = self.builder, self._graph_of(call, "body")
+        lists = {k: v for k, v in enumerate(call.inputs[2:]) if isinstance(v, TensorList)}
+        states = [v for v in call.inputs[2:] if not isinstance(v, TensorList)]
+        graph = with_stacks(body, [*lists], len(lists) + len(states))
+        if graph is None:
+            return None
+        self._made_graphs.append(graph)
+        inputs, attributes = [*call.inputs[:2], *states], with_body(call.attributes, graph)
+        results = self._loop(replace(call, inputs=inputs, attributes=attributes), scope)
+        others, stacks = iter(results[: len(results) - len(lists)]), results[len(results) - len(lists) :]
+        ends: dict[int, Value | None] = {}
+        for (k, sequence), stack in zip(lists.items(), stacks, strict=True):
+            ends[k] = None
+            if stack is not None:
+                check_same_kind([sequence, stack])
+                first = [b.with_axes(v, [0]) for v in sequence.parts] if sequence.stack is None else [sequence.stack]
+                ends[k] = TensorList(b.joined([*first, stack], 0), sequence.kind)
+        made = [ends[k] if k in ends else next(others) for k in range(len(call.inputs) - 2)]
+        return [*made, *others]
 
     def _decided(self, condition: Value) -> bool:
         known = self.builder.known_value(condition)

@@ -126,6 +126,7 @@ class GraphConverter(ControlFlow):
         self._call_counts: dict[int, int] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
         self._missing: list[str] = []
+        self._made_graphs: list[GraphProto] = []
         self._versions_not_read: dict[int, str] = {}
         self._lacks_inputs = False  # whether inputs of the model are among them
         self._unknown: list[str] = []  # names of operators among them that are not known at all

@@ -105,15 +105,29 @@ class TensorList(Value):
 
     Attributes
     ----------
-    parts
-        The tensors, all of the type ``kind``.
+    stack
+        Its tensors, all of one shape, along the first axis of this one, if how many there are is known only when the
+        model runs.
     """
 
-    __slots__ = ("parts",)
+    __slots__ = ("_parts", "stack")
 
-    def __init__(self, parts: Sequence[Value], kind: ElementType):
-        self.parts = parts
+    def __init__(self, parts: Sequence[Value] | Value, kind: ElementType):
+        self.stack = parts if isinstance(parts, Value) else None
+        self._parts = () if isinstance(parts, Value) else parts
         self.kind = kind
+
+    @property
+    def parts(self) -> Sequence[Value]:
+        """The tensors, all of the type ``kind``."""
+        if self.stack is not None:
+            raise NeedsShapes("how many tensors its sequence has is known only when the model runs")
+        return self._parts
+
+    @property
+    def carriers(self) -> Sequence[Value]:
+        """The tensors, or that in which they are stacked."""
+        return self._parts if self.stack is None else [self.stack]
 
 
 class Nothing(Value):
@@ -126,9 +140,9 @@ class Nothing(Value):
 
 
 def tensors_of(values: Iterable[Value | None]) -> list[Value]:
-    """Those that are tensors, and the tensors of sequences."""
+    """Those that are tensors, and those that carry sequences."""
     found = (v for v in values if v is not None and not isinstance(v, Nothing))
-    return [t for v in found for t in (v.parts if isinstance(v, TensorList) else [v])]
+    return [t for v in found for t in (v.carriers if isinstance(v, TensorList) else [v])]
 
 
 class NotConverted(Exception):

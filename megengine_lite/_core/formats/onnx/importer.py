@@ -211,6 +211,11 @@ class _Importer:
         if isinstance(output, Nothing):
             raise UnsupportedOperatorError(f"{self._what}: output {brief(name)} is an optional value that is not there")
         if isinstance(output, TensorList):
+            if output.stack is not None:
+                raise UnsupportedOperatorError(
+                    f"{self._what}: output {brief(name)} is a sequence, and how many tensors it has is known only when "
+                    "the model runs; make it a tensor with ConcatFromSequence"
+                )
             return [(f"{name}[{k}]", value) for k, value in enumerate(output.parts)]
         return [(name, output)]
 

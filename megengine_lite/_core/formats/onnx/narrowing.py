@@ -50,9 +50,9 @@ class Narrowing:
         if not self.asked or value is None or isinstance(value, Nothing) or value.kind != _DOUBLE:
             return value
         if isinstance(value, TensorList):
-            return TensorList(self.tensors(value.parts), ElementType.FLOAT)
-        (found,) = self.tensors([value])
-        return found
+            found = self.tensors(value.carriers)
+            return TensorList(found if value.stack is None else found[0], ElementType.FLOAT)
+        return self.tensors([value])[0]
 
     def values(self, values: Iterable[Value | None]) -> list[Value | None]:
         """Values as data."""

@@ -9,6 +9,7 @@ from megengine_lite._core.formats.onnx.operators.indexing import taken
 from megengine_lite._core.formats.onnx.operators.shapes import element
 from megengine_lite._core.formats.onnx.operators.table import Call, NeedsShapes, NotConverted, converts
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite.errors import ModelFormatError
 
 MOST_PARTS = 4096
@@ -49,6 +50,8 @@ def _erase(call: Call) -> Value:
 @converts("SequenceAt", since=11)
 def _at(call: Call) -> Value:
     b, sequence, position = call.builder, call.sequence(0), call.input(1)
+    if sequence.stack is not None:
+        return taken(b, sequence.stack, position, 0)
     parts = sequence.parts
     if b.known_value(position) is not None:
         return parts[_place(call, 1, len(parts))]
@@ -60,7 +63,10 @@ def _at(call: Call) -> Value:
 
 @converts("SequenceLength", since=11)
 def _length(call: Call) -> Value:
-    return call.builder.constant(len(call.sequence(0).parts), ElementType.INT64)
+    b, sequence = call.builder, call.sequence(0)
+    if sequence.stack is not None:
+        return b.without_axes(b.dimension(sequence.stack, 0), [0])
+    return b.constant(len(sequence.parts), ElementType.INT64)
 
 
 @converts("SplitToSequence", since=11)
@@ -95,12 +101,27 @@ def _checked(count: int) -> int:
 
 @converts("ConcatFromSequence", since=11)
 def _concat(call: Call) -> Value:
-    b, parts = call.builder, call.sequence(0).parts
+    b, sequence, stacks = call.builder, call.sequence(0), call.integer("new_axis", 0)
+    if sequence.stack is not None:
+        return _joined(call, sequence.stack, bool(stacks))
+    parts = sequence.parts
     if not parts:
         raise NotConverted("its sequence is empty")
-    stacks = call.integer("new_axis", 0)
     axis = call.axis("axis", 0, parts[0].rank + bool(stacks))
     return b.joined([b.with_axes(p, [axis]) for p in parts] if stacks else parts, axis)
+
+
+def _joined(call: Call, stack: Value, stacks: bool) -> Value:
+    """The tensors that lie along the first axis of one, joined along another axis, which may be new."""
+    b, rank = call.builder, stack.rank - 1
+    axis = call.axis("axis", 0, rank + stacks)
+    order = [*range(1, axis + 1), 0, *range(axis + 1, stack.rank)]
+    moved = b.transposed(stack, order)
+    if stacks:
+        return moved
+    sizes = [b.dimension(moved, k if k < axis else k + 1) for k in range(rank)]
+    sizes[axis] = b.elemwise(ElemwiseMode.MUL, b.dimension(moved, axis), sizes[axis])
+    return b.reshaped(moved, b.joined(sizes, 0).var, rank)
 
 
 def _place(call: Call, k: int, count: int, last: int | None = None) -> int:
