@@ -1,6 +1,7 @@
 """ONNX files: told by their content or name, encrypted, packed, with values in other files; by the commands, too."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -155,6 +156,26 @@ def test_links_out_of_the_folder_are_refused_and_links_inside_are_followed(tmp_p
     (inside / "own.bin").write_bytes(W.tobytes())
     (inside / "again.bin").symlink_to("own.bin")
     np.testing.assert_allclose(run(load(store(inside, external("again.bin"))), x=X)[0], EXPECTED, rtol=1e-6)
+
+
+def test_a_model_that_is_a_link_has_its_files_as_links_to_the_same_folder(tmp_path):
+    """As caches of downloads have them; links to other folders are refused all the same."""
+    blobs, snapshot, other = (tmp_path / name for name in ("blobs", "snapshot", "blobs2"))
+    for folder in (blobs, snapshot, other):
+        folder.mkdir()
+    (blobs / "aa").write_bytes(external("w.bin").SerializeToString())
+    for folder in (blobs, other):
+        (folder / "bb").write_bytes(W.tobytes())
+    path = snapshot / "model.onnx"
+    path.symlink_to(Path("..", "blobs", "aa"))
+    (snapshot / "w.bin").symlink_to(Path("..", "blobs", "bb"))
+    np.testing.assert_allclose(run(load(str(path)), x=X)[0], EXPECTED, rtol=1e-6)
+    assert main(["pack", str(path), str(tmp_path / "model.lite")]) == 0
+    np.testing.assert_allclose(run(load(str(tmp_path / "model.lite")), x=X)[0], EXPECTED, rtol=1e-6)
+    (snapshot / "w.bin").unlink()
+    (snapshot / "w.bin").symlink_to(other / "bb")
+    with pytest.raises(ModelFormatError, match=r"is a link to .* outside of the model's folder"):
+        load(str(path))
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ class ExternalFiles:
 
     Parameters
     ----------
-    folder
-        Where the model's file is; None if the model came as bytes.
+    path
+        Where the model's file is; None if the model came as bytes. If it is a link, files that lie beside what it leads
+        to are read, too: a cache of downloads has a model and its files as links into one folder.
     what
         Name of the model, for messages.
     """
 
-    def __init__(self, folder: str | None, what: str):
-        self._folder = folder
+    def __init__(self, path: str | None, what: str):
+        self._path = None if path is None else os.path.abspath(path)
         self._what = what
         self._files: dict[str, Cursor | None] = {}
         self._values: dict[tuple[str | None, ...], memoryview | FilePiece] = {}
@@ -81,7 +82,7 @@ class ExternalFiles:
         found = self._files.get(location)
         if found is not None:
             return found
-        if self._folder is None:
+        if self._path is None:
             raise ModelFormatError(
                 f"{self._what}: the value of tensor {brief(name)} is in the file {brief(location)}; load the model "
                 "by its path, "
@@ -94,9 +95,9 @@ class ExternalFiles:
                 f"{self._what}: tensor {brief(name)} names the file {brief(location)}; only files in the model's "
                 "folder are read"
             )
-        folder = os.path.realpath(self._folder)
+        folder = os.path.realpath(os.path.dirname(self._path))
         path = os.path.realpath(os.path.join(folder, location))
-        if os.path.commonpath([folder, path]) != folder:
+        if not any(_is_in(path, f) for f in (folder, os.path.dirname(os.path.realpath(self._path)))):
             raise ModelFormatError(
                 f"{self._what}: the file {brief(location)} of tensor {brief(name)} is a link to {brief(path)}, "
                 "outside of the model's "
@@ -109,3 +110,11 @@ class ExternalFiles:
             raise os_error(error, f"{whose}: {error.strerror}", path) from None
         file = self._files[location] = Cursor(buffer, what=path)
         return file
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder or in the folders in it; both without links."""
+    try:
+        return os.path.commonpath([folder, path]) == folder
+    except ValueError:  # on another drive
+        return False

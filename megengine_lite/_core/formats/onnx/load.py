@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -40,8 +39,7 @@ def load_onnx(
     from megengine_lite._core.formats.onnx.importer import import_model
 
     record = read_model(Cursor(buffer, what=what))
-    folder = None if path is None else os.path.dirname(os.path.abspath(path))
-    files = ExternalFiles(folder, what)
+    files = ExternalFiles(path, what)
     model = import_model(record, files, what, check, narrow_double)
     model.other_files = files
     # From here on only constants look at the bytes: memory is given back when nobody looks at a whole file.

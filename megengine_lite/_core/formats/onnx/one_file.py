@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,7 @@ def in_one_file(buffer: Any, what: str, path: str) -> list[Any]:
     outside = [tensor for tensor in _tensors(record) if tensor.data_location == EXTERNAL]
     if not outside:
         return [buffer]
-    files = ExternalFiles(os.path.dirname(os.path.abspath(path)), what)
+    files = ExternalFiles(path, what)
     for tensor in outside:
         tensor.raw_data = files.value_of(tensor)
         tensor.external_data, tensor.data_location = (), None
