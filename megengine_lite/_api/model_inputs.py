@@ -115,9 +115,10 @@ class ModelInput:
         return array if is_own else array.copy()
 
     def _read(self, value: Any) -> np.ndarray:
-        kind = type(value)
-        if kind.__module__.partition(".")[0] == "PIL" and hasattr(value, "convert"):
+        if _is_image(value):
             return self._image(value)
+        if isinstance(value, list | tuple) and value and all(map(_is_image, value)):
+            return self._images(value)
         require_unmasked(value)
         try:
             array = np.asarray(value) if isinstance(value, _NUMBERS) else as_array(value)
@@ -130,6 +131,9 @@ class ModelInput:
             raise LiteTypeError(f"input {self.name!r} cannot be made of {brief(value)}: {error}") from error
         if array is not None and array.dtype.kind == "O" and all(isinstance(n, int | float) for n in array.flat):
             array = self._of_large_numbers(array)
+        if array is not None and not array.size and type(value) in (list, tuple):
+            array = array.astype(self.dtype)  # numpy cannot know of which type the elements of an empty list are
+        array = None if array is None else _of_numpy_types(array)
         if array is None or array.dtype.kind not in _KINDS:
             raise LiteTypeError(f"input {self.name!r} is an array or a list of numbers, not {brief(value)}")
         return array
@@ -146,6 +150,7 @@ class ModelInput:
         )
 
     def _converted(self, value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        value = _of_numpy_types(value)
         kind, wanted = value.dtype.kind, dtype.kind
         if kind not in _KINDS or _KINDS[kind] > _KINDS[wanted]:
             raise LiteTypeError(
@@ -153,6 +158,17 @@ class ModelInput:
                 f"array.astype({dtype.name!r})"
             )
         return in_type(value, dtype, f"input {self.name!r}", self.unsigned)
+
+    def _images(self, images: Sequence[Any]) -> np.ndarray:
+        """Pillow images of one size as a batch."""
+        found = [self._image(image) for image in images]
+        shapes = list(dict.fromkeys(pixels.shape[1:] for pixels in found))
+        if len(shapes) > 1:
+            raise ShapeError(
+                f"input {self.name!r}: images of one batch have one size; these become {list(shapes[0])} and "
+                f"{list(shapes[1])}"
+            )
+        return np.concatenate(found)
 
     def _image(self, image: Any) -> np.ndarray:
         """A Pillow image as a batch of one, with channels where the input has them; numbers from 0 to 255."""
@@ -176,6 +192,20 @@ class ModelInput:
         assert isinstance(channels, int)
         pixels = np.asarray(image.convert(_IMAGE_MODES[channels])).reshape(image.height, image.width, channels)
         return (pixels.transpose(2, 0, 1) if channels_first else pixels)[None]
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is an image of Pillow, which need not be installed."""
+    return type(value).__module__.partition(".")[0] == "PIL" and hasattr(value, "convert")
+
+
+def _of_numpy_types(array: np.ndarray) -> np.ndarray:
+    """Numbers of a type that another package adds to numpy, such as bfloat16, in the first of numpy's that has all."""
+    if array.dtype.kind == "V":
+        for wider in (np.int8, np.uint8, np.float32):
+            if np.can_cast(array.dtype, wider):
+                return array.astype(wider)
+    return array
 
 
 def _fits(sizes: Sequence[int], declared: Sequence[int | str]) -> bool:

@@ -205,6 +205,24 @@ def test_pillow_images_become_batches_of_one():
         megengine_lite.load(doubled((2,), INT32))(image)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_of_pillow_images_is_a_batch(kind):
+    pixels = np.arange(3 * 2 * 4 * 3, dtype="uint8").reshape(3, 2, 4, 3)
+    images = kind(map(Image.fromarray, pixels))
+    first = megengine_lite.load(doubled((1, 3, 2, 4), INT32))
+    last = megengine_lite.load(doubled((1, 2, 4, 3), INT32))
+    grey = megengine_lite.load(doubled((1, 1, 2, 4), INT32))
+    for count in (1, 3):
+        some, wanted = images[:count], 2 * pixels[:count].astype("int32")
+        np.testing.assert_array_equal(first([*some])[0], wanted.transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(last(kind(some))[0], wanted)
+        assert grey({"x": some})[0].shape == (count, 1, 2, 4)
+    with pytest.raises(ShapeError, match=r"have one size; these become \[3, 2, 4\] and \[3, 4, 2\]"):
+        first([images[0], images[1].rotate(90, expand=True)])
+    with pytest.raises(LiteTypeError, match="input 'x'"):
+        first([images[0], None])
+
+
 @pytest.mark.parametrize("shape", [(1, 4, 5, 3), (1, 3, 4, 5), (1, 4, 4, 3), (1, 3, 3, 3)])
 def test_pillow_images_with_few_rows_go_where_they_fit(shape):
     """Where the second and the last size could both be channels, those of the image tell."""

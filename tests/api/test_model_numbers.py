@@ -1,5 +1,7 @@
 """Numbers of other types than a model's input: what is converted, rounded or refused."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from support.api_samples import DIGITS, IMAGES
@@ -97,3 +99,35 @@ def test_integers_that_numpy_has_no_type_for_are_read_as_numbers(kind):
                 model(given)
     with pytest.raises(LiteTypeError, match="an array or a list of numbers"):
         model([2**70, "a"])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bool"])
+def test_an_empty_list_has_the_type_of_the_input(kind):
+    """Numpy takes it for one of real numbers, which do not become integers otherwise."""
+    for given, shape in (([], (0,)), ([[]], (1, 0)), (((), ()), (2, 0))):
+        y = same(kind, ", ".join("nm"[: len(shape)]))(given)[0]
+        assert y.shape == shape and y.dtype == KINDS.get(kind, np.bool_)
+    with pytest.raises(LiteTypeError, match="has elements of") if kind in ("int32", "bool") else nullcontext():
+        same(kind)(np.zeros(0, np.float64 if kind in ("int32", "bool") else np.bool_))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bfloat16"])
+@pytest.mark.parametrize("given", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4"])
+def test_types_that_another_package_adds_to_numpy_are_read(kind, given):
+    """Those of ml_dtypes, which the package onnx uses, as arrays, parts of them and in lists."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    model, own = same(kind), np.dtype(KINDS.get(kind, np.float32))
+    x = np.array([0, 1, 6], getattr(ml_dtypes, given))
+    for one in (x, [*x], np.stack([x, x])[1], x[::-1][::-1]):
+        if "float" in given and own.kind != "f":
+            with pytest.raises(LiteTypeError, match="has elements of"):
+                model(one)
+        else:
+            y = model(one)[0]
+            assert y.dtype == own and y.tolist() == [0, 1, 6]
+    if given == "int4" and own.kind == "u":
+        with pytest.raises(LiteValueError, match="which cannot hold -1"):
+            model(-x)
+    for other in (np.zeros(3, "V2"), np.zeros(3, [("a", "f4")]), np.zeros(3, "S2")):
+        with pytest.raises(LiteTypeError, match="has elements of"):
+            model(other)
