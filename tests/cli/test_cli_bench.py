@@ -176,6 +176,7 @@ def test_others_end_when_one_of_several_networks_fails(place):
 @pytest.mark.parametrize("begins", [0, 1])
 def test_an_interrupt_ends_all_networks(begins):
     """Ctrl-C while the calling thread runs its network, and while it waits for the others."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background of a shell
     threads = threading.active_count()
 
     def work(k, _):
