@@ -76,7 +76,7 @@ LOOP_FLAGS = {
     "typecvt": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
 }
 # Kernels that agree with numpy to the last bit: no product and sum become one operation.
-EXACT = {"resize_int", "suppression"}
+EXACT = {"colour", "resize_int", "suppression"}
 # The table of instruction sets; the package itself cannot be imported before it is built.
 ISA_FILE = PACKAGE / "_core" / "cpu" / "isa.py"
 ISA_TABLE = runpy.run_path(str(ISA_FILE))

@@ -111,6 +111,8 @@ SAMPLES = [
     Sample("MatrixMul", ((1, 12), (12, 40)), "one row", constants=(1,)),
     Sample("MatrixMul", ((1, 12), (40, 12)), "one row, by rows", param={"transposeB": True}),
     Sample("BatchedMatrixMul", ((2, 8, 12), (2, 12, 40))),
+    Sample("CvtColor", ((1, 6, 7, 3),)),
+    Sample("CvtColor", ((1, 6, 4, 1),), "planes", param={"mode": params.CvtColorMode.YUV2RGB_NV12}),
     Sample("Pooling", (IMAGE,), "2 x 2"),
     Sample("Pooling", (IMAGE,), "whole", param={"window_h": 6, "window_w": 7, "stride_h": 6, "stride_w": 7}),
     Sample("AdaptivePooling", (IMAGE, (2,)), constants=(1,), fixed={1: INT32}, values={1: [3, 3]}),

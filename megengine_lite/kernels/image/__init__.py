@@ -9,6 +9,7 @@
                                align_regions                         │
                             ─► taps at any positions: sampling ──────┘
     matrices ─► affine_points ─► positions of all pixels
+    image of NHWC ─► colour ─► image in another colour space
 
 ``region`` also drops boxes that overlap, and ``suppression`` does so by scores. Sampling takes the positions from a
 map, or from a matrix; ``taps`` finds the pixels there, by the rule for the border, and ``sampling`` or

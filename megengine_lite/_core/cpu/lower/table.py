@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from megengine_lite._core.cpu.lower import (
         along_axis,
         attention,
+        colour,
         conv,
         conv_plain,
         deconv,
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
     )
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
-    along_axis attention conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64 fourier
-    gather_channels images2neibs indexing matmul norm onnx_recurrent onnx_resize parts pooling quantized_conv
+    along_axis attention colour conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64
+    fourier gather_channels images2neibs indexing matmul norm onnx_recurrent onnx_resize parts pooling quantized_conv
     quantized_deconv quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape
     softmax sorting typecvt
     """
@@ -356,6 +357,10 @@ def _of_any_type() -> Iterator[Row]:
     yield from _rows("Triangle", parts.lower_triangle, ("keep_triangle",), **every)
     yield from _rows("ReverseSequence", parts.lower_reversal, ("reverse_sequences",), **indexed)
     yield from _rows("Col2Im", parts.lower_columns_to_image, ("sum_windows_f32",), inputs=(_F32, EVERY))
+    yield from _rows(
+        "CvtColor", colour.lower_cvt_color, ("convert_colours", "planes_to_colours"),
+        inputs=(_F32 | _codes(_C.UINT8),), outputs=(EVERY,),
+    )  # fmt: skip
     yield from _rows(
         "OnnxPooling", pooling.lower_onnx_pooling, ("pool_any",), inputs=(_F32 | _codes(_C.INT8, _C.UINT8),),
         outputs=(EVERY,), modes=frozenset(("max", "average")),
