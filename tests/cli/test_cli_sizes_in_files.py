@@ -18,6 +18,12 @@ F, I32, I64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 RNG = np.random.default_rng(3)
 
 
+def enlarged(*nodes):
+    """The first column as often as ``t`` says, which follows from ``s``, the width of the input."""
+    ends = node("Slice", "x zero one one", "c"), node("Concat", "one t", "q", axis=0), node("Expand", "c q", "y")
+    return [node("Shape", "x", "s", start=1), *nodes, *ends]
+
+
 SIZES_IN_THE_FILE = {
     "a shape": ([0, 1], [
         node("Shape", "x", "s"), node("Cast", "s", "f", to=F), node("ReduceMax", "f", "m"), node("Mul", "x m", "y")
@@ -39,12 +45,16 @@ SIZES_IN_THE_FILE = {
     ]),
     "sorted rows": ([0, 1], [node("TopK", "x one", "y places", largest=0)]),
     "padding by the edge": ([1], [node("Pad", "x widths", "y", mode="wrap")]),
+    "a sum of sizes": ([0, 1], enlarged(node("Add", "s one", "t"))),
+    "a product of sizes": ([0, 1], enlarged(node("Mul", "s s", "t"))),
+    "a large multiple": ([0, 1], enlarged(node("Mul", "s large", "t"))),
     "an input": ([0, 1], [node("Shape", "x", "s"), node("Cast", "s", "z", to=F), node("Identity", "x", "y")]),
     "rounds": ([1], [node("Scan", "x", "y", num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1],
         body=helper.make_graph([node("Relu", "p", "q")], "body", [helper.make_tensor_value_info("p", F, ["n"])],
             [helper.make_tensor_value_info("q", F, ["n"])]))]),
 }  # fmt: skip
 NUMBERS = {k: np.array([n]) for k, n in {"zero": 0, "far": 2**40, "one": 1, "many": 100, "back": -1}.items()}
+NUMBERS["large"] = np.array([2000])
 NUMBERS["before"] = np.array([-100])
 NUMBERS["widths"] = np.array([0, 1, 0, 2])
 
@@ -189,6 +199,19 @@ OF_ALL_SIZES = {
             ("i", I64, []), ("c", TensorProto.BOOL, []), ("p", F, None))],
         [helper.make_tensor_value_info(n, kind, shape) for n, kind, shape in (
             ("d", TensorProto.BOOL, []), ("q", F, None))])),
+    "multiples of a size": case("Reshape", "u q", constants={"three": np.array([3]), "two": np.array(2),
+        "m": np.array([-1])}, before=[
+            node("Concat", "x x x x x x", "u", axis=1), node("Shape", "x", "s", start=1), node("Mul", "three s", "a"),
+            node("Mul", "a two", "t"), node("Concat", "t m", "q", axis=0)]),
+    "Resize by whole factors": case("Resize", "x  f", constants={"f": np.float32([1, 1, 2, 3])}, mode="linear",
+        shapes=IMAGES),
+    "nearest pixels by whole factors": case("Resize", "x  f", constants={"f": np.float32([1, 1, 2, 2])}, mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor", shapes=IMAGES),
+    "Resize again": case("Resize", "b  f", constants={"f": np.float32([1, 1, 2, 2])}, mode="linear", shapes=IMAGES,
+        before=[node("Resize", "x  f", "a", mode="linear"), node("Relu", "a", "b")]),
+    "Upsample": case("Upsample", "x f", opset=9, constants={"f": np.float32([1, 1, 2, 2])}, shapes=IMAGES),
+    "DepthToSpace": case("DepthToSpace", "c", blocksize=2, shapes=IMAGES, before=[
+        node("Concat", "x x x x", "c", axis=1)]),
     "Reshape to what is there": case("Reshape", "x t", constants={"t": np.array([-1, 4])}, shapes=((3, 4), (5, 4))),
 }  # fmt: skip
 

@@ -15,7 +15,14 @@ from megengine_lite._core.operators.base import ElementwiseOperator, Operator, b
 from megengine_lite._core.operators.checks import check_count, common_dtype
 from megengine_lite._core.operators.elemwise_functions import FUNCTIONS
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MASK, MATRIX, InFiles, InOriginal
-from megengine_lite._core.operators.origins import KnownOrigins, NumberOrigins, aligned_numbers
+from megengine_lite._core.operators.origins import (
+    KnownOrigins,
+    Multiple,
+    Number,
+    NumberOrigins,
+    Origin,
+    aligned_numbers,
+)
 from megengine_lite._core.operators.power import constant_exponent, constant_power
 
 # On quantized numbers of one type these are plain integer arithmetic.
@@ -69,6 +76,13 @@ class Elemwise(ElementwiseOperator):
             raise fail(node, f"mode {label} is not defined for {dtype}")
         return [TensorSpec(broadcast_shapes(node, [s.shape for s in ins]), dtype)]
 
+    def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
+        """Of integers, a size times a number that is the same for all sizes is a multiple of that size."""
+        found = aligned_numbers([s.shape for s in specs], range(len(specs)))
+        if node.params.mode != ElemwiseMode.MUL or specs[0].dtype.code not in (DTypeCode.INT32, DTypeCode.INT64):
+            return found
+        return [_multiple(of, specs, known) or of for of in found]
+
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
@@ -79,6 +93,17 @@ class Elemwise(ElementwiseOperator):
         real = [to_float32(x, dtype) for x in ins]
         exponent = constant_exponent(node)
         return [from_float32(call(*real) if exponent is None else constant_power(real[0], exponent), dtype)]
+
+
+def _multiple(of: Origin | list[Origin], specs: Sequence[TensorSpec], known: KnownOrigins) -> Multiple | None:
+    """A product of two numbers, if it is one."""
+    if isinstance(of, list):
+        for size, number in (of, of[::-1]):
+            value = specs[number.input].value
+            if isinstance(number, Number) and value is not None and known.is_size(size) and known.is_fixed(number):
+                factor = int(value.reshape(-1)[number.place])
+                return Multiple(size, factor) if factor > 0 else None
+    return None
 
 
 @register

@@ -25,12 +25,22 @@ class Number(NamedTuple):
 
 Shape: TypeAlias = tuple[int, ...]
 Origin: TypeAlias = Size | Number
+
+
+class Multiple(NamedTuple):
+    """A size or number times a positive integer, which is the same for inputs of all sizes."""
+
+    of: Origin
+    factor: int
+
+
 SizeOrigins: TypeAlias = Sequence[Collection[Origin]]
 """Of a shape: from what each of its sizes follows."""
 ShapeOrigins: TypeAlias = Sequence[SizeOrigins | None] | None
 """Of the shapes of all outputs; None where everything may follow from everything."""
-NumberOrigins: TypeAlias = Sequence[Origin | list[Origin]] | None
-"""Of the numbers of an output, in flat order: one origin for a copy of it, a list for what is computed of these."""
+NumberOrigins: TypeAlias = Sequence[Origin | Multiple | list[Origin]] | None
+"""Of the numbers of an output, in flat order: one origin for a copy of it or a multiple, a list for what is computed of
+these in another way."""
 
 
 class KnownOrigins(Protocol):

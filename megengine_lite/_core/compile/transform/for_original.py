@@ -1,8 +1,8 @@
 """Rewrites the graph of another format with what files of MegEngine's can say.
 
 What is computed from the sizes of the inputs becomes constants, since ONNX computes it in 64 bits, which the files do
-not have; sizes alone are computed in the file. It checks the sizes from which such constants follow when it runs, and
-takes inputs of all others.
+not have; sizes and multiples of them are computed in the file. It checks the sizes from which such constants follow
+when it runs, and takes inputs of all others.
 ``counterparts`` has what stands for operators that files lack.
 """
 
@@ -151,7 +151,7 @@ class _FileWriter:
             self.taken |= self.origins.of(var) if axis is None else self.origins.sizes(var)[axis]
         trusted = {declared.name: declared.trusted for declared in source.declared}
         self.taken |= {InputSize(var, axis) for var in source.inputs for axis in trusted.get(var.name, ())}
-        self.computed: dict[tuple[AnyVar, int], Var] = {}
+        self.computed: dict[tuple[AnyVar, int, int], Var] = {}
         self.inputs: list[Var] = []
         self.given: dict[AnyVar, AnyVar] = {}
         self.copies = {original: copy for copy, original in self.originals.items()}
@@ -355,7 +355,7 @@ class _FileWriter:
         return type(node)(node.op, parameters, inputs, node.outputs, node.name, node.output_dtype, node.payload)
 
     def _size_in_file(self, number: KnownNumber) -> AnyVar | None:
-        """The variable of the file whose size a number is."""
+        """The variable of the file of whose size a number is a multiple."""
         if number.copied is None:
             return None
         var = self.copies.get(number.copied[0])
@@ -377,9 +377,12 @@ class _FileWriter:
                 constants = []
             assert known.copied is not None
             axis = known.copied[1]
-            if (source, axis) not in self.computed:
-                self.computed[source, axis] = self._sizes_now(source, [axis])
-            parts.append(self.computed[source, axis])
+            key = source, axis, known.factor
+            if key not in self.computed:
+                size = self._sizes_now(source, [axis])
+                factor = pieces.constant(np.array([known.factor], np.int32))
+                self.computed[key] = size if known.factor == 1 else pieces.multiply(size, factor)
+            parts.append(self.computed[key])
         if constants:
             parts.append(pieces.constant(np.array(constants, np.int32)))
         found = pieces.joined(parts, 0)

@@ -8,8 +8,10 @@ from typing import NamedTuple, TypeAlias
 
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec
 from megengine_lite._core.operators.base import operator_of
-from megengine_lite._core.operators.origins import Origin, Size
+from megengine_lite._core.operators.origins import Multiple, Origin, Size
 
+MOST_TIMES = 1 << 10
+"""What a size is multiplied by in a file, which computes in 32 bits."""
 _MOST_NUMBERS = 256
 """Of a variable whose numbers are looked at one by one: more is no shape."""
 
@@ -33,11 +35,18 @@ class KnownNumber(NamedTuple):
     places
         The sizes that it follows from.
     copied
-        The variable and the axis whose size it is, for inputs of all sizes; None if it is computed.
+        The variable and the axis whose size it is, times ``factor``, for inputs of all sizes; None if it is computed in
+        another way.
     """
 
     places: InputSizes
     copied: tuple[AnyVar, int] | None = None
+    factor: int = 1
+
+    def times(self, factor: int) -> KnownNumber:
+        """The number times a positive integer."""
+        is_small = self.copied is not None and self.factor * factor <= MOST_TIMES
+        return self._replace(factor=self.factor * factor) if is_small else KnownNumber(self.places)
 
 
 FIXED = KnownNumber(NOTHING)
@@ -119,7 +128,11 @@ class SizeOrigins:
             self._numbers[var] = [KnownNumber(everything)] * self._specs[var].size
             return
         self._numbers[var] = [
-            KnownNumber(self._union_of(inputs, o)) if isinstance(o, list) else self.of_origin(inputs, o)
+            KnownNumber(self._union_of(inputs, o))
+            if isinstance(o, list)
+            else self.of_origin(inputs, o.of).times(o.factor)
+            if isinstance(o, Multiple)
+            else self.of_origin(inputs, o)
             for o in origins
         ]
 
