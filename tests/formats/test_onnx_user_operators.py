@@ -75,6 +75,18 @@ def test_without_it_the_error_says_how_to_define_it():
         load(model(3))
 
 
+def test_a_file_for_one_processor_is_told_as_such():
+    """ONNX Runtime saves such if it is not told to optimize less; nobody can write these operators."""
+    domain = "com.microsoft.nchwc"
+    made = make(
+        [helper.make_node("ReorderInput", ["x"], ["y"], domain=domain)],
+        [("x", F, [1, 8, 2, 2])], [("y", F, None)], {}, opsets=[helper.make_opsetid(domain, 1)],
+    )  # fmt: skip
+    with pytest.raises(UnsupportedOperatorError, match=r"for one kind of processor: .* ORT_ENABLE_EXTENDED") as raised:
+        load(made)
+    assert "register_operator" not in str(raised.value)
+
+
 def test_what_cannot_be_given_to_it_is_refused(seen):
     graph = helper.make_graph([], "g", [], [])
     with pytest.raises(UnsupportedOperatorError, match="its attribute 'body' is no number, text or tensor"):

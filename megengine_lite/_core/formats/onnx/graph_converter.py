@@ -69,6 +69,10 @@ MAX_PARTS = 1 << 21
 """Names and attributes of these, those of functions and branches counted for each call."""
 
 
+_OF_ONE_PROCESSOR = f"{MICROSOFT}.nchwc."
+"""The domain of operators on images whose channels and weights lie in blocks as a processor has vectors."""
+
+
 class _NoSuchOperator(NotConverted):
     """Raised for an operator that is not known."""
 
@@ -159,11 +163,21 @@ class GraphConverter(ControlFlow):
         problems = list(self._versions_not_read.values())
         if self._missing:
             what = "these inputs and nodes" if self._lacks_inputs else "these nodes"
-            hint = f"; register_operator({brief(self._unknown[0])}) defines one in Python" if self._unknown else ""
-            problems.append(f"{what} cannot be run: {listed(self._missing)}{hint}")
+            problems.append(f"{what} cannot be run: {listed(self._missing)}{self._way_out()}")
         if problems:
             raise UnsupportedOperatorError(f"{self._what}: {'; '.join(problems)}")
         self._said.check()
+
+    def _way_out(self) -> str:
+        """What can be done about operators that are not known."""
+        if not self._unknown:
+            return ""
+        if any(name.startswith(_OF_ONE_PROCESSOR) for name in self._unknown):
+            return (
+                "; ONNX Runtime has optimized this file for one kind of processor: take the model from before, or let "
+                "it save one with graph_optimization_level = ORT_ENABLE_EXTENDED"
+            )
+        return f"; register_operator({brief(self._unknown[0])}) defines one in Python"
 
     def miss_input(self, name: str, error: UnsupportedOperatorError) -> None:
         """Lists an input of the model that cannot be read."""
