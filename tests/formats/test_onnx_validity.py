@@ -173,7 +173,7 @@ def test_branches_declare_their_values_too():
 
 
 def _four_bits(name):
-    return helper.make_tensor(name, TensorProto.INT4, [2], [1, 2])
+    return helper.make_tensor(name, TensorProto.FLOAT4E2M1, [2], [1, 2])
 
 
 def test_all_is_listed_that_cannot_be_run_whatever_the_reason():
@@ -208,14 +208,14 @@ def test_all_is_listed_that_cannot_be_run_whatever_the_reason():
         opsets=[helper.make_opsetid("q", 1)],
     )
     model.graph.initializer.extend([_four_bits("w"), _four_bits("v"), _four_bits("r")])
-    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.INT4, None))
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT4E2M1, None))
     with pytest.raises(UnsupportedOperatorError, match=": these inputs and nodes cannot be run: ") as raised:
         load(model)
     message = str(raised.value)
     for line in (
         r"input 'unused' \(it has elements of type STRING",
         r"input 'unknown' \(it has no shape",
-        r"DequantizeLinear 'first' \(tensor 'w' has elements of type INT4",
+        r"DequantizeLinear 'first' \(tensor 'w' has elements of type FLOAT4E2M1",
         r"DequantizeLinear 'second' \(tensor 'w'",
         r"Constant 'third' \(tensor 't'",
         r"q.Foo 'fourth' \(there is no such operator",

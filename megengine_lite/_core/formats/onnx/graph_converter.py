@@ -49,6 +49,7 @@ from megengine_lite._core.formats.onnx.scope import NO_VALUES, FunctionKey, Scop
 from megengine_lite._core.formats.onnx.stored_tensors import StoredTensors
 from megengine_lite._core.formats.onnx.tensors import (
     DTYPES,
+    FEW_BITS,
     initializers_of,
     kind_of,
     name_of,
@@ -69,6 +70,8 @@ MAX_PARTS = 1 << 21
 """Names and attributes of these, those of functions and branches counted for each call."""
 
 
+_READ_FEW_BITS = ("Cast", "DequantizeLinear")
+"""What makes numbers of wider types of stored integers of less than 8 bits: for these it does not matter which."""
 _OF_ONE_PROCESSOR = f"{MICROSOFT}.nchwc."
 """The domain of operators on images whose channels and weights lie in blocks as a processor has vectors."""
 
@@ -215,21 +218,26 @@ class GraphConverter(ControlFlow):
                 raise self.fault(f"two initializers have the name {brief(name)}")
             scope.initializers[name] = tensor
 
-    def _constant(self, tensor: StoredTensorProto) -> Value:
-        """A stored tensor as a value."""
+    def _constant(self, tensor: StoredTensorProto, widens: bool = False) -> Value:
+        """A stored tensor as a value; ``widens`` is as in ``tensor_constant``."""
         constant = self._stored.get(id(tensor))
         shape = shape_of(tensor, self._what)
-        narrows = self.narrowing.narrows_stored(kind_of(tensor), shape)
-        if constant is None:
-            stored = tensor_constant(tensor, self._files, self.builder.constant_key(), self._what)
+        said = kind_of(tensor)
+        narrows = self.narrowing.narrows_stored(said, shape)
+        if constant is None or (said in FEW_BITS and not widens):
+            stored = tensor_constant(tensor, self._files, self.builder.constant_key(), self._what, widens)
             constant = self._stored[id(tensor)] = narrowed_constant(stored) if narrows else stored
-        kind = ElementType.FLOAT if narrows else ElementType(kind_of(tensor) or 0)
+        kind = ElementType.FLOAT if narrows else ElementType(said or 0)
+        kind = FEW_BITS[kind][0] if kind in FEW_BITS else kind
         spec = TensorSpec(shape or (1,), DTYPES[kind])
         var = Var(self.builder.new_id(), name_of(tensor), spec, constant)
         return Value(var, kind, len(tensor.dims), spec.dtype)
 
-    def _lookup(self, name: str, scope: Scope | None, reader: str = "") -> Value | None:
-        """The value of a name; None if it cannot be made. Then what reads it, a node or else an output, is listed."""
+    def _lookup(self, name: str, scope: Scope | None, reader: str = "", widens: bool = False) -> Value | None:
+        """The value of a name; None if it cannot be made. Then what reads it, a node or else an output, is listed.
+
+        ``widens`` is as in ``tensor_constant``.
+        """
         place = scope
         while place is not None:
             if name in place.values:
@@ -237,11 +245,13 @@ class GraphConverter(ControlFlow):
             if name in place.initializers:
                 stored = place.initializers[name]
                 try:
-                    value = place.values[name] = self._constant(stored)
+                    value = self._constant(stored, widens)
                 except UnsupportedOperatorError as error:  # each that reads it is listed
                     self._missing.append(f"{reader or f'output {brief(name)}'} ({self._reason(error)})")
                     return None
                 self.stored_tensors.add(value, name, stored)
+                if kind_of(stored) not in FEW_BITS:  # others than this reader must not take these for wider ones
+                    place.values[name] = value
                 return value
             place = place.outer
         raise self.fault(f"the value {brief(name)} is read, and no node before it makes it")
@@ -330,7 +340,8 @@ class GraphConverter(ControlFlow):
         label, domain, n_missing = label_of(node), _domain(node.domain), len(self._missing)
         shown = f"{domain}.{node.op_type}" if domain else node.op_type
         reader = f"{_shown(shown)} {brief(label)}"
-        inputs = [self._lookup(name, scope, reader) if name else None for name in node.input]
+        widens = domain == STANDARD and node.op_type in _READ_FEW_BITS
+        inputs = [self._lookup(name, scope, reader, widens) if name else None for name in node.input]
         # What such a node needs is listed already.
         lacks_inputs = None in inputs and any(
             v is None and name and not scope.omits(name) for v, name in zip(inputs, node.input, strict=True)

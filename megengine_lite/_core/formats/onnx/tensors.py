@@ -56,6 +56,8 @@ DTYPES = {
     _E.BFLOAT16: DType(DTypeCode.BFLOAT16),
 }
 """The element type here of each one there that can be computed."""
+FEW_BITS = {_E.INT4: (_E.INT8, 4), _E.UINT4: (_E.UINT8, 4), _E.INT2: (_E.INT8, 2), _E.UINT2: (_E.UINT8, 2)}
+"""Types of stored integers of less than 8 bits: one that has all their numbers, and how many bits they have."""
 KINDS: dict[np.dtype[Any], ElementType] = {dtype.storage: kind for kind, dtype in DTYPES.items() if kind != _E.BFLOAT16}
 """The element type there of arrays of each numpy type; the elements of bfloat16 have none."""
 
@@ -117,8 +119,15 @@ def shape_of(tensor: StoredTensorProto, what: str) -> tuple[int, ...]:
     return dims
 
 
-def tensor_constant(tensor: StoredTensorProto, files: ExternalFiles, key: Hashable, what: str) -> FileConstant:
+def tensor_constant(
+    tensor: StoredTensorProto, files: ExternalFiles, key: Hashable, what: str, widens: bool = False
+) -> FileConstant:
     """The value of a tensor, a dense one if it is sparse; a scalar has the shape (1,).
+
+    Parameters
+    ----------
+    widens
+        Read the types in ``FEW_BITS``, too, as the one that has all their numbers.
 
     Raises
     ------
@@ -129,9 +138,11 @@ def tensor_constant(tensor: StoredTensorProto, files: ExternalFiles, key: Hashab
     """
     if isinstance(tensor, SparseTensorProto):
         tensor = _dense(tensor, files, what)
-    kind = element_type(tensor.data_type, f"tensor {brief(tensor.name)}", what)
+    few = FEW_BITS.get(ElementType(tensor.data_type)) if widens and tensor.data_type in FEW_BITS else None
+    kind = element_type(tensor.data_type if few is None else few[0], f"tensor {brief(tensor.name)}", what)
     shape, dtype = shape_of(tensor, what), DTYPES[kind]
-    count = math.prod(shape)
+    n_numbers = math.prod(shape)
+    count = n_numbers if few is None else -(-n_numbers * few[1] // 8)  # some of them in a byte
     if tensor.segment is not None:
         raise UnsupportedOperatorError(
             f"{what}: tensor {brief(tensor.name)} is stored in segments; export the model again"
@@ -149,16 +160,25 @@ def tensor_constant(tensor: StoredTensorProto, files: ExternalFiles, key: Hashab
         data = bytes_of(_converted(numbers, dtype))
     if len(data) != count * dtype.itemsize:
         raise ModelFormatError(
-            f"{what}: the value of tensor {brief(tensor.name)} has {len(data)} bytes, {count} elements of "
-            f"{kind.name} take "
-            f"{count * dtype.itemsize}: the file is damaged or not complete"
+            f"{what}: the value of tensor {brief(tensor.name)} has {len(data)} bytes, {n_numbers} elements of "
+            f"{type_name(tensor.data_type)} take {count * dtype.itemsize}: the file is damaged or not complete"
         )
     if dtype == BOOL and count and (truths := np.frombuffer(memoryview(data), np.uint8)).max() > 1:
         data = bytes_of(truths != 0)
+    if few is not None:
+        data = bytes_of(_unpacked(np.frombuffer(memoryview(data), np.uint8), few[1], n_numbers, dtype))
     constant = FileConstant(TensorRecord(tensor.name, shape or (1,), dtype, None), data, False, key)
-    if tensor.raw_data is not None:
+    if tensor.raw_data is not None and few is None:
         tensor.raw_data = constant.stored_data
     return constant
+
+
+def _unpacked(packed: np.ndarray, bits: int, count: int, dtype: DType) -> np.ndarray:
+    """Integers that lie some in a byte, the first one in its lowest bits."""
+    found = np.empty((packed.size, 8 // bits), dtype.storage)
+    for k in range(8 // bits):  # the bits go to the upper end, and back with the sign
+        found[:, k] = (packed << np.uint8(8 - bits * (k + 1))).view(dtype.storage) >> (8 - bits)
+    return found.reshape(-1)[:count]
 
 
 def _converted(numbers: array[float], dtype: DType) -> np.ndarray:
