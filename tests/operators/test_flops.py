@@ -6,6 +6,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.fused import FusedAttention
 from megengine_lite._core.ir.graph import Node, TensorSpec, Var
+from megengine_lite._core.ir.onnx_params import EinsumParam, Recurrent
 from megengine_lite._core.operators import REGISTRY, Operator
 
 GROUP = params.ConvolutionSparse.GROUP
@@ -56,6 +57,19 @@ CASES = [
         (2, 2, 4, 6),
         2 * 2 * 4 * 5 * (3 + 6),
     ),
+    *(
+        (
+            "Recurrent",
+            Recurrent(cell, "bidirectional", (), 0.0, (False, True, False, False, False), False, False),
+            [(7, 2, 3), (2, 5 * gates, 3), (2, 5 * gates, 5), (2,)],
+            (7, 2, 2, 5),
+            7 * 2 * 2 * 5 * gates * (3 + 5),
+        )
+        for cell, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4))
+    ),
+    ("Einsum", EinsumParam("...ij,...jk->...ik"), [(2, 3, 4), (1, 4, 5)], (2, 3, 5), 2 * 3 * 4 * 5),
+    ("Einsum", EinsumParam("ai,bi,ci->abc"), [(2, 6), (3, 6), (4, 6)], (2, 3, 4), 2 * 3 * 4 * 6),
+    ("Einsum", EinsumParam("iij->j"), [(3, 3, 4)], (4,), 0),
     ("Elemwise", params.Elemwise(), [(2, 3)], (2, 3), 0),
 ]
 

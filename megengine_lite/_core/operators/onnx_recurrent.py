@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from megengine_lite._core.ir.dtype import FLOAT64
-from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.onnx_params import Recurrent as Parameters
 from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import ProductOperator, fail, register
@@ -61,6 +61,10 @@ class Recurrent(ProductOperator):
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return 3 if type(params) is Parameters and params.cell == "LSTM" else 2
+
+    def multiply_adds(self, node: Node) -> int:
+        steps, batch = node.inputs[0].shape[:2]  # sequences count as if they had this length
+        return steps * batch * (node.inputs[1].spec.size + node.inputs[2].spec.size)
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         p: Parameters = node.params
