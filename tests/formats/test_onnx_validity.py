@@ -275,3 +275,49 @@ def test_sizes_of_recurrent_layers_are_those_of_their_weights(op, size):
     load(make([node(op, "x w r", hidden_size=3)], *ends, weights))
     with pytest.raises(UnsupportedOperatorError, match=f"hidden_size is {size}, and its weights are for 3"):
         load(make([node(op, "x w r", hidden_size=size)], *ends, weights))
+
+
+def schemas_with_required_attributes():
+    """Operators of the standard in each version that changed them, as far as they are read."""
+    for schema in defs.get_all_schemas_with_history():
+        version = max(schema.since_version, OLDEST)
+        is_read = schema.domain == "" and defs.get_schema(schema.name, version).since_version == schema.since_version
+        if is_read and any(a.required for a in schema.attributes.values()):
+            yield schema, version
+
+
+@pytest.mark.parametrize(
+    ("schema", "version"), [pytest.param(s, v, id=f"{s.name}-{v}") for s, v in schemas_with_required_attributes()]
+)
+def test_attributes_that_an_operator_must_have(schema, version):
+    names = [f"x{k}" for k in range(schema.min_input)]
+    node = helper.make_node(schema.name, names, [f"y{k}" for k in range(max(schema.min_output, 1))])
+    for kind in F, I64, BOOL:
+        model = make([node], [(n, kind, [2, 3, 4, 4]) for n in names], [("y0", kind, None)], opset=version)
+        with pytest.raises((ModelFormatError, UnsupportedOperatorError)):
+            load(model)
+
+
+@pytest.mark.parametrize("lengths", [(1, 2, 2, 2), (2, 1, 2, 2), (2, 2, 1, 2), (2, 2, 2, 1), (0, 1, 1, 1)], ids=str)
+def test_slices_with_lists_of_different_lengths(lengths):
+    """Numbers that are only known when the model runs: here, they are cast from floats."""
+    names = ["starts", "ends", "axes", "steps"]
+    given = {n: np.arange(count, dtype=np.int64) + (n == "steps") for n, count in zip(names, lengths, strict=True)}
+    whole = [helper.make_node("Add", [n, "zero"], [f"{n}_"]) for n in names]
+    cut = helper.make_node("Slice", ["x", *(f"{n}_" for n in names)], ["y"])
+    zero = helper.make_node("Cast", ["f"], ["zero"], to=I64)
+    model = make([zero, *whole, cut], [("x", F, [4, 4]), ("f", F, [1])], [("y", F, None)], given)
+    with pytest.raises(LiteError, match="different lengths"):
+        run(load(model), x=np.ones((4, 4), np.float32), f=np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize("op, gates", [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+@pytest.mark.parametrize(
+    "direction, stored", [("forward", 2), ("bidirectional", 1), ("bidirectional", 0), ("reverse", 2)]
+)
+def test_recurrent_weights_of_other_directions(direction, stored, op, gates):
+    weights = {"w": np.ones((stored, 4 * gates, 2), np.float32), "r": np.ones((stored, 4 * gates, 4), np.float32)}
+    cell = helper.make_node(op, ["x", "w", "r"], ["y"], direction=direction, hidden_size=4)
+    with pytest.raises(LiteError) as error:
+        run(load(make([cell], [("x", F, [3, 1, 2])], [("y", F, None)], weights)), x=np.ones((3, 1, 2), np.float32))
+    assert "fault of megengine_lite" not in str(error.value)

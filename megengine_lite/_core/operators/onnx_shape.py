@@ -194,6 +194,9 @@ class OnnxSlice(Operator):
     @staticmethod
     def _slices(node: AnyNode, shape: tuple[int, ...], values: Sequence[np.ndarray | None]) -> tuple[slice, ...]:
         begins, ends, axes, *steps = (to_integers(node, v, "a number of a slice") for v in values)
+        lengths = {len(numbers) for numbers in (begins, ends, axes, *steps)}
+        if len(lengths) > 1:
+            raise fail(node, f"its starts, ends, axes and steps have different lengths: {sorted(lengths)}")
         slices = [slice(None)] * len(shape)
         for begin, end, axis, step in zip(begins, ends, axes, steps[0] if steps else [1] * len(axes), strict=True):
             if step == 0:

@@ -16,7 +16,7 @@ from megengine_lite._core.ir.onnx_params import OnnxMode
 def _concat(call: Call) -> Value:
     values = [call.input(k) for k in range(max(len(call.inputs), 1))]
     check_same_kind(values)
-    return call.builder.joined(values, call.axis("axis", 0, values[0].rank))
+    return call.builder.joined(values, call.normalized(call.integer("axis"), values[0].rank))
 
 
 @converts("Split")

@@ -216,7 +216,10 @@ def _pad(call: Call) -> Value:
     if mode not in _PAD_MODES:
         raise NotConverted(f"the mode {mode!r} is not known")
     if call.version < 11:
-        numbers: Value | None = b.constant(np.array(call.integers("pads"), np.int64))
+        stored = call.integers("pads")
+        if stored is None:
+            raise ModelFormatError("the attribute 'pads' is missing")
+        numbers: Value | None = b.constant(np.array(stored, np.int64))
         value = b.number(call.real("value", 0.0), x)
     else:
         numbers, given = call.input(1), call.optional(2)
