@@ -135,46 +135,86 @@ cdef void convert_colours(const ColoursArgs* a, int64_t begin, int64_t end, void
 
 # ---- brightness and chroma in planes -------------------------------------------------------------------------------------
 
+cdef enum:
+    PIECE = 64  # pixels whose channels are computed one after another: loops that compilers turn into vectors
+
+
+cdef inline inlined twice(int32_t* parts, int64_t k, int32_t x) noexcept nogil:
+    parts[2 * k] = x
+    parts[2 * k + 1] = x
+
+
+cdef inline inlined chroma_parts(
+    bint BT601, int64_t STEP, const uint8_t* u, const uint8_t* v, int64_t pairs, int32_t* red, int32_t* green,
+    int32_t* blue
+) noexcept nogil:
+    """What the chroma samples, STEP bytes apart, add to the brightness of two pixels each."""
+    cdef int64_t k
+    cdef int32_t a, b
+    for k in range(pairs):
+        a, b = u[k * STEP], v[k * STEP]
+        if BT601:
+            twice(red, k, 102 * b - 14216)
+            twice(green, k, 8696 - 25 * a - 52 * b)
+            twice(blue, k, 128 * a - 17544)
+        else:
+            a, b = a - 128, b - 128
+            twice(red, k, (359 * b) >> 8)
+            twice(green, k, -((88 * a + 183 * b) >> 8))
+            twice(blue, k, (454 * a) >> 8)
+
+
+cdef inline inlined channel(
+    bint BT601, const uint8_t* light, const int32_t* parts, int64_t n, uint8_t* y
+) noexcept nogil:
+    cdef int64_t p
+    for p in range(n):
+        if BT601:
+            y[p] = as_byte((((<int32_t>light[p] * 257 * 18997) >> 16) + parts[p]) >> 6)
+        else:
+            y[p] = as_byte(<int32_t>light[p] + parts[p])
+
+
 cdef inline inlined row_of_colours(
-    bint BT601, int64_t step, int64_t red, const uint8_t* light, const uint8_t* u, const uint8_t* v, int64_t pairs,
+    bint BT601, int64_t STEP, bint swapped, const uint8_t* light, const uint8_t* u, const uint8_t* v, int64_t w,
     uint8_t* y
 ) noexcept nogil:
-    """Two pixels for each pair of chroma samples, which lie `step` bytes apart; red is the channel 0 or 2."""
-    cdef int64_t k, p
-    cdef int32_t blue_part, green_part, red_part, at, down
-    for k in range(pairs):
-        if BT601:
-            blue_part = 128 * <int32_t>u[k * step] - 17544
-            green_part = 8696 - 25 * <int32_t>u[k * step] - 52 * <int32_t>v[k * step]
-            red_part = 102 * <int32_t>v[k * step] - 14216
-            down = 6
+    """Red, green and blue, or the other way round if `swapped`."""
+    cdef int32_t parts[3][PIECE]
+    cdef uint8_t made[3][PIECE]
+    cdef int64_t n, p
+    cdef int c
+    while w > 0:
+        n = min(w, PIECE)
+        if swapped:
+            chroma_parts(BT601, STEP, u, v, n // 2, parts[2], parts[1], parts[0])
         else:
-            blue_part = (454 * (<int32_t>u[k * step] - 128)) >> 8
-            green_part = -((88 * (<int32_t>u[k * step] - 128) + 183 * (<int32_t>v[k * step] - 128)) >> 8)
-            red_part = (359 * (<int32_t>v[k * step] - 128)) >> 8
-            down = 0
-        for p in range(2):
-            at = light[2 * k + p]
-            if BT601:
-                at = (at * 257 * 18997) >> 16
-            y[red] = as_byte((at + red_part) >> down)
-            y[1] = as_byte((at + green_part) >> down)
-            y[2 - red] = as_byte((at + blue_part) >> down)
-            y += 3
+            chroma_parts(BT601, STEP, u, v, n // 2, parts[0], parts[1], parts[2])
+        for c in range(3):
+            channel(BT601, light, parts[c], n, made[c])
+        for p in range(n):
+            y[3 * p] = made[0][p]
+            y[3 * p + 1] = made[1][p]
+            y[3 * p + 2] = made[2][p]
+        light += n
+        u += n // 2 * STEP
+        v += n // 2 * STEP
+        y += 3 * n
+        w -= n
 
 
 cdef struct PlanesToColoursArgs:
     const uint8_t* x
     uint8_t* y
-    int64_t h, w, u, v, step, row, red, bt601, gray
+    int64_t h, w, u, v, step, row, swapped, bt601, gray
 
 
 cdef void planes_to_colours(const PlanesToColoursArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
     """Images of h w bytes of brightness, with half as many of chroma behind them, as pixels of three bytes.
 
     A chroma sample is for two rows and two columns. The first ones of an image are `u` and `v` bytes behind its
-    beginning, neighbours `step` bytes apart, rows `row` bytes. `red` is the channel of red, 0 or 2; the channels are
-    those of BT.601's narrow range if `bt601`. With `gray` the result is the brightness. One work item = one row of y.
+    beginning, neighbours `step` bytes apart, 1 or 2, rows `row` bytes. Blue comes first in y if `swapped`. Numbers of x
+    are in BT.601's narrow range if `bt601`. With `gray` the result is the brightness. One work item = one row of y.
     """
     cdef int64_t w = a.w, work, r
     cdef const uint8_t* image
@@ -188,10 +228,14 @@ cdef void planes_to_colours(const PlanesToColoursArgs* a, int64_t begin, int64_t
             continue
         u = image + a.u + r // 2 * a.row
         v = image + a.v + r // 2 * a.row
-        if a.bt601:
-            row_of_colours(True, a.step, a.red, image + r * w, u, v, w // 2, a.y + work * w * 3)
+        if a.bt601 and a.step == 1:
+            row_of_colours(True, 1, a.swapped, image + r * w, u, v, w, a.y + work * w * 3)
+        elif a.bt601:
+            row_of_colours(True, 2, a.swapped, image + r * w, u, v, w, a.y + work * w * 3)
+        elif a.step == 1:
+            row_of_colours(False, 1, a.swapped, image + r * w, u, v, w, a.y + work * w * 3)
         else:
-            row_of_colours(False, a.step, a.red, image + r * w, u, v, w // 2, a.y + work * w * 3)
+            row_of_colours(False, 2, a.swapped, image + r * w, u, v, w, a.y + work * w * 3)
 
 
 include "colour_table.pxi"

@@ -56,6 +56,6 @@ def _lower_planes(ctx: Lowering, node: Node) -> None:
     u, v = places if layout in ("NV12", "YU12") else places[::-1]
     ctx.emit(
         "planes_to_colours", node, x=ctx.plain(x).ref, y=ctx.new_plain(y).ref, h=h, w=w, u=u, v=v,
-        step=2 if together else 1, row=w if together else w // 2, red=2 if order == "BGR" else 0, bt601=bt601,
-        gray=not order, work=n * h,
+        step=2 if together else 1, row=w if together else w // 2, swapped=order == "BGR",
+        bt601=bt601, gray=not order, work=n * h,
     )  # fmt: skip
