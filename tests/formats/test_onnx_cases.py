@@ -69,7 +69,7 @@ def test_cases_out_of_scope_are_refused_for_the_reason_that_is_listed():
 
 # What these cannot be run for besides.
 OF_SEQUENCES = {
-    "test_loop13_seq": "a state is a sequence, so whether there is another round must be known here",
+    "test_loop13_seq": "is a sequence, and how many tensors it has is known only when the model runs",
     "test_loop16_seq_none": "a state is a sequence, so whether there is another round must be known here",
     "test_sequence_insert_at_front": "the position is computed when the model runs, and must be a constant here",
 }

@@ -47,7 +47,7 @@ def _appending(body: GraphProto, before: str, after: str) -> NodeProto | None:
     """The node that puts a tensor at the end of a sequence, where one does."""
     for node in body.node:
         appends = node.op_type == "SequenceInsert" and node.domain in ("", "ai.onnx") and not any(node.input[2:])
-        if appends and len(node.input) > 1 and node.input[0] == before and list(node.output) == [after]:
+        if appends and any(node.input[1:]) and [*node.input[:1], *node.output] == [before, after]:
             return node
     return None
 
