@@ -176,6 +176,11 @@ class Recurrent:
     linear_before_reset: bool = False
     couples: bool = False
 
+    @property
+    def directions(self) -> int:
+        """How many directions the weights are for."""
+        return 2 if self.direction == "bidirectional" else 1
+
 
 @record(frozen=True, slots=True, eq=False)
 class OnnxIf(Expansion):

@@ -38,7 +38,7 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 def is_plain(p: Parameters) -> bool:
     """Whether a layer has the usual activations, and neither clips nor couples gates."""
-    usual = tuple((name, 0.0, 0.0) for name in USUAL[p.cell]) * (2 if p.direction == "bidirectional" else 1)
+    usual = tuple((name, 0.0, 0.0) for name in USUAL[p.cell]) * p.directions
     return not p.clip and not p.couples and p.activations == usual
 
 
@@ -73,7 +73,7 @@ class Recurrent(ProductOperator):
         directions, rows, size = check_ndim(node, ins[1], 3, "the weights")
         hidden = check_ndim(node, ins[2], 3, "the recurrent weights")[2]
         gates = _GATES[p.cell]
-        if directions != (2 if p.direction == "bidirectional" else 1) or size != shape[2] or rows != gates * hidden:
+        if directions != p.directions or size != shape[2] or rows != gates * hidden:
             raise fail(node, f"weights of shape {ins[1].shape} do not fit data of shape {shape} and {hidden} states")
         state = (directions, batch, hidden)
         expected = {
@@ -125,7 +125,7 @@ class _Layer:
     def __init__(self, p: Parameters, k: int, w: Array, r: Array, given: dict[str, Array], batch: int):
         self.p, self.w, self.r = p, w, r
         hidden = r.shape[1]
-        per = len(p.activations) // (2 if p.direction == "bidirectional" else 1)
+        per = len(p.activations) // p.directions
         self.functions = p.activations[k * per : (k + 1) * per]
         bias = given.get("bias", np.zeros(2 * len(w)))
         self.wb, self.rb = bias[: len(w)], bias[len(w) :]

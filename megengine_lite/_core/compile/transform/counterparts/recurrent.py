@@ -100,7 +100,7 @@ class _RecurrentSteps:
     ):
         self.w, self.p = w, p
         self.width, self.hidden = recurrent.shape
-        per = len(p.activations) // (2 if p.direction == "bidirectional" else 1)
+        per = len(p.activations) // p.directions
         self.functions = p.activations[k * per : (k + 1) * per]
         self.weights, self.recurrent = (w.transposed(v, (1, 0)) for v in (weights, recurrent))
         bias = given.get("bias")

@@ -129,7 +129,7 @@ def _by_kernel(
     if not all(v.is_float32 for v in (x, w, r)) or found is None:
         return None
     directions, _, hidden = found
-    if directions != (2 if p.direction == "bidirectional" else 1):
+    if directions != p.directions:
         return None  # an error of the operator that has all rules
     shape = b.joined([b.constant(np.array([directions])), b.dimension(x, 1), b.constant(np.array([hidden]))], 0)
     zeros = b.broadcast(b.number(0, x), shape.var, 3)
