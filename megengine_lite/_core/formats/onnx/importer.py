@@ -262,7 +262,7 @@ class _Importer:
         untyped = self._converter.fault(f"input {brief(info.name)} has no type; give it one and export again")
         if said is None or said == TypeProto():
             raise untyped
-        if said is not None and said.optional is not None:
+        if said.optional is not None:
             said = said.optional.elem_type  # it is always given here
         tensor = None if said is None else said.tensor
         if tensor is None or tensor.shape is None:
