@@ -105,8 +105,7 @@ def _shown(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 
 
 def _name(action: argparse.Action) -> str:
-    long = (option for option in action.option_strings if option.startswith("--"))
-    return next(long, action.dest).lstrip("-").replace("_", "-")
+    return next(iter(_names(action)), action.dest.lstrip("-").replace("_", "-"))
 
 
 def _names(action: argparse.Action) -> list[str]:
