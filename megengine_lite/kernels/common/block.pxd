@@ -6,7 +6,7 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t
 
 from megengine_lite.kernels.common.block_output cimport BlockOutput, store_block, store_vectors
-from megengine_lite.kernels.common.fetch cimport AHEAD, fetch
+from megengine_lite.kernels.common.fetch cimport AHEAD, WeightFetch, fetch, fetch_more
 from megengine_lite.kernels.common.shared_constants cimport LINE
 from megengine_lite.kernels.common.simd cimport (
     BY_LANE, VREGS, VW, bf16, bf16_pair, f16, forget_loads, inlined, is_constant, outlined, prefetch, prefetch_far,
@@ -207,7 +207,7 @@ cdef inline inlined fma_block(
 
 cdef inline inlined fma_whole_blocks(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, int64_t count, const BlockSum* s, const float* x,
-    const weight* w, vf* acc
+    const weight* w, WeightFetch* ahead, vf* acc
 ) noexcept nogil:
     """The part of a sum for a < count, where `lanes` is VW. No number of rounds is 0."""
     cdef int64_t n1 = s.n1, n2 = s.n2, s2 = s.s2, s1 = s.s1 - n2 * s2, s0 = s.s0 - n1 * s.s1, b, c
@@ -216,6 +216,8 @@ cdef inline inlined fma_whole_blocks(
         while True:
             c = n2
             while True:
+                if not BY_LANE:
+                    fetch_more(ahead)
                 fma_block(INPUT, PIXELS, VECTORS, STEP, x, w, acc)
                 w += VW * VECTORS * VW
                 x += s2
@@ -281,7 +283,7 @@ cdef inline inlined conv_block_by_lane(
         fma_taps(PIXELS, VECTORS, STEP, s, x, w, acc)
     else:
         if whole * s.n1 * s.n2:  # a phase of a transposed convolution may have no taps
-            fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, whole, s, x, w, acc)
+            fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, whole, s, x, w, NULL, acc)
     if INPUT != TABLE and whole < s.n0:
         w += whole * s.n1 * s.n2 * VW * VECTORS * VW
         for b in range(s.n1):
@@ -321,7 +323,7 @@ cdef inline inlined multiply_row(
 
 cdef inline inlined conv_block(
     int INPUT, int PIXELS, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
-    const BlockOutput* o
+    WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """One block. Pixel p reads from x + p STEP; weights are [a][b][c][l][VECTORS VW]."""
     cdef vf acc[MAX_ACC]
@@ -340,7 +342,7 @@ cdef inline inlined conv_block(
     if VREGS == 16 and INPUT != TABLE:
         first = s.n0 if s.lanes_last == VW else s.n0 - 1
         if first * s.n1 * s.n2:  # as in conv_block_by_lane
-            fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, acc)
+            fma_whole_blocks(INPUT, PIXELS, VECTORS, STEP, first, s, x, w, ahead, acc)
         w += first * s.n1 * s.n2 * VW * VECTORS * VW
     for a in range(first, 1 if INPUT == TABLE else s.n0):
         lanes = s.lanes if INPUT == TABLE or a + 1 < s.n0 else s.lanes_last
@@ -350,10 +352,10 @@ cdef inline inlined conv_block(
                 if INPUT == FAR and VW < LINE:
                     for p in range(PIXELS * VW // LINE + 1):
                         prefetch(at + PIXELS * STEP + p * LINE)
+                if INPUT != TABLE:
+                    fetch_more(ahead)
                 for l in range(lanes):
                     load_weights(VECTORS, w, row)
-                    if VREGS == 32:
-                        fetch(VECTORS * VW * sizeof(w[0]), <const char*>w + AHEAD)
                     if INPUT == FAR and VW == LINE:
                         prefetch(at + (PIXELS + l) * STEP)
                     x_l = at + (s.taps[l] if INPUT == TABLE else l)
@@ -377,84 +379,84 @@ cdef inline int block_pixels(int INPUT, int vectors) noexcept nogil:
 # a Cortex-A55.
 cdef inline inlined conv_block_up_to_8(
     int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
-    const BlockOutput* o
+    WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     if pixels == 8:
-        conv_block(INPUT, 8, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 8, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 7:
-        conv_block(INPUT, 7, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 7, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 6:
-        conv_block(INPUT, 6, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 6, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 5:
-        conv_block(INPUT, 5, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 5, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 4:
-        conv_block(INPUT, 4, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 4, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 3:
-        conv_block(INPUT, 3, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 3, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 2:
-        conv_block(INPUT, 2, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 2, VECTORS, STEP, s, x, w, ahead, o)
     else:
-        conv_block(INPUT, 1, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 1, VECTORS, STEP, s, x, w, ahead, o)
 
 
 cdef inline inlined conv_block_of(
     int INPUT, int pixels, int VECTORS, int64_t STEP, const BlockSum* s, const float* x, const weight* w,
-    const BlockOutput* o
+    WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """conv_block for a number of pixels that is no constant: at most block_pixels(INPUT, VECTORS)."""
     if BY_LANE:
         if INPUT != TABLE:
-            conv_block_up_to_8(INPUT, pixels, VECTORS, STEP, s, x, w, o)
+            conv_block_up_to_8(INPUT, pixels, VECTORS, STEP, s, x, w, ahead, o)
             return
     if VREGS == 32 and not BY_LANE and pixels == 14:
-        conv_block(INPUT, 14, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 14, VECTORS, STEP, s, x, w, ahead, o)
     elif VREGS == 32 and not BY_LANE and pixels == 13:
-        conv_block(INPUT, 13, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 13, VECTORS, STEP, s, x, w, ahead, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 12:
-        conv_block(INPUT, 12, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 12, VECTORS, STEP, s, x, w, ahead, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 11:
-        conv_block(INPUT, 11, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 11, VECTORS, STEP, s, x, w, ahead, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 10:
-        conv_block(INPUT, 10, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 10, VECTORS, STEP, s, x, w, ahead, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 9:
-        conv_block(INPUT, 9, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 9, VECTORS, STEP, s, x, w, ahead, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 8:
-        conv_block(INPUT, 8, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 8, VECTORS, STEP, s, x, w, ahead, o)
     elif (VREGS == 32 or VECTORS == 1) and pixels == 7:
-        conv_block(INPUT, 7, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 7, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 6:
-        conv_block(INPUT, 6, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 6, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 5:
-        conv_block(INPUT, 5, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 5, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 4:
-        conv_block(INPUT, 4, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 4, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 3:
-        conv_block(INPUT, 3, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 3, VECTORS, STEP, s, x, w, ahead, o)
     elif pixels == 2:
-        conv_block(INPUT, 2, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 2, VECTORS, STEP, s, x, w, ahead, o)
     else:
-        conv_block(INPUT, 1, VECTORS, STEP, s, x, w, o)
+        conv_block(INPUT, 1, VECTORS, STEP, s, x, w, ahead, o)
 
 
 cdef inline inlined conv_block_any_step(
     int INPUT, int pixels, int VECTORS, int64_t step, const BlockSum* s, const float* x, const weight* w,
-    const BlockOutput* o
+    WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """For steps that are rare in networks: few pixels at a time, so that their addresses fit the integer registers."""
     if VREGS == 32 and pixels == 7:
-        conv_block(INPUT, 7, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 7, VECTORS, step, s, x, w, ahead, o)
     elif VREGS == 32 and pixels == 6:
-        conv_block(INPUT, 6, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 6, VECTORS, step, s, x, w, ahead, o)
     elif pixels == 5:
-        conv_block(INPUT, 5, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 5, VECTORS, step, s, x, w, ahead, o)
     elif pixels == 4:
-        conv_block(INPUT, 4, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 4, VECTORS, step, s, x, w, ahead, o)
     elif pixels == 3:
-        conv_block(INPUT, 3, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 3, VECTORS, step, s, x, w, ahead, o)
     elif pixels == 2:
-        conv_block(INPUT, 2, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 2, VECTORS, step, s, x, w, ahead, o)
     else:
-        conv_block(INPUT, 1, VECTORS, step, s, x, w, o)
+        conv_block(INPUT, 1, VECTORS, step, s, x, w, ahead, o)
 
 
 cdef inline outlined copy_broken(
@@ -512,12 +514,27 @@ cdef inline inlined end_block(RowPlace* at, int pixels, int VECTORS, const float
         o.z += pixels * o.z_pixel
 
 
+cdef inline inlined begin_fetch(
+    int VECTORS, int64_t block, int64_t blocks, const weight* w, const WeightFetch* following, bint begins,
+    WeightFetch* ahead
+) noexcept nogil:
+    """What a block of a row fetches: a part of the weights that follow; in the first block, if it `begins`, its own."""
+    if not BY_LANE:
+        if begins and block == 0:
+            ahead.at = ahead.until = <const char*>w + AHEAD
+            ahead.step = VW * VECTORS * VW * sizeof(w[0])
+        elif block == begins:
+            ahead.at = ahead.until = following.at
+            ahead.step = following.step // (blocks - begins)
+
+
 cdef inline inlined conv_row(
     int INPUT, int VECTORS, int64_t STEP, int64_t pixels, const BlockSum* s, const float* x, const weight* w,
-    BlockOutput o, const RowBreaks* where
+    const WeightFetch* following, bint begins, BlockOutput o, const RowBreaks* where
 ) noexcept nogil:
     """`pixels` outputs side by side, of VECTORS (1 or 2) channel blocks, whose inputs lie STEP apart. `where` may be
-    NULL.
+    NULL. `following` is what is fetched meanwhile, for what is computed later; `begins` says that nobody has fetched what
+    the row needs.
 
     The blocks have nearly equal sizes: a small last block would wait for the latency of its sums.
     """
@@ -525,12 +542,14 @@ cdef inline inlined conv_row(
     cdef int count
     cdef float block[MAX_ACC * VW]
     cdef RowPlace at
+    cdef WeightFetch ahead
     begin_row(&at, &o, where)
     for k in range(blocks):
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
+        begin_fetch(VECTORS, k, blocks, w, following, begins, &ahead)
         begin_block(&at, count, block, &o)
-        conv_block_of(INPUT, count, VECTORS, STEP, s, x, w, &o)
+        conv_block_of(INPUT, count, VECTORS, STEP, s, x, w, &ahead, &o)
         end_block(&at, count, VECTORS, block, &o)
         x += count * STEP
         first = end
@@ -538,7 +557,7 @@ cdef inline inlined conv_row(
 
 cdef inline inlined conv_row_any_step(
     int INPUT, int VECTORS, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w,
-    BlockOutput o, const RowBreaks* where
+    const WeightFetch* following, bint begins, BlockOutput o, const RowBreaks* where
 ) noexcept nogil:
     """conv_row for a step that is no constant, which is slower. Compilers take longer for both in one function."""
     cdef int64_t largest = 7 if VREGS == 32 else 5
@@ -546,12 +565,14 @@ cdef inline inlined conv_row_any_step(
     cdef int count
     cdef float block[MAX_ACC * VW]
     cdef RowPlace at
+    cdef WeightFetch ahead
     begin_row(&at, &o, where)
     for k in range(blocks):
         end = pixels * (k + 1) // blocks
         count = <int>(end - first)
+        begin_fetch(VECTORS, k, blocks, w, following, begins, &ahead)
         begin_block(&at, count, block, &o)
-        conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, &o)
+        conv_block_any_step(INPUT, count, VECTORS, step, s, x, w, &ahead, &o)
         end_block(&at, count, VECTORS, block, &o)
         x += count * step
         first = end

@@ -10,10 +10,12 @@ cdef struct Division:
 
 
 # `block` is the first channel block of the tile, counted through all groups; there are `vectors` of them. The pixels are
-# those from `first` to `last` - 1 of the row.
+# those from `first` to `last` - 1 of the row. The part is `number`, counted from 0, `of` those that use the weights of
+# the tile one after the other; `is_last`: no weights lie behind them.
 cdef struct Part:
-    int64_t image, group, block, row, first, last
+    int64_t image, group, block, row, first, last, number, of
     int vectors
+    bint is_last
 
 
 cdef inline Division division(
@@ -34,6 +36,9 @@ cdef inline Part part_of(const Division* d, int64_t item) noexcept nogil:
     rest -= first_row * d.groups * d.tiles * d.chunks
     tile = rest // (rows * d.chunks)
     rest -= tile * rows * d.chunks
+    p.number = rest
+    p.of = rows * d.chunks
+    p.is_last = tile + 1 == d.groups * d.tiles
     chunk = rest % d.chunks
     block = tile % d.tiles * TILE_BLOCKS
     p.image = n

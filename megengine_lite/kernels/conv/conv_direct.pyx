@@ -15,6 +15,7 @@ from megengine_lite.kernels.common.block cimport (
 from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
 from megengine_lite.kernels.common.conv_tiles cimport Division, Part, division, part_of
+from megengine_lite.kernels.common.fetch cimport WeightFetch
 from megengine_lite.kernels.common.shared_constants cimport (
     TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_BFLOAT16_PAIRS, WEIGHTS_FLOAT16,
 )
@@ -31,65 +32,69 @@ cdef inline int lanes_of(const weight* w) noexcept nogil:
 
 # A function for each step: the time that compilers take grows faster than their functions.
 cdef inline outlined direct_two_near(
-    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const WeightFetch* following, bint begins,
+    const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, lanes_of(w), pixels, s, x, w, o[0], where)
+    conv_row(FAR, 2, lanes_of(w), pixels, s, x, w, following, begins, o[0], where)
 
 
 cdef inline outlined direct_two_apart(
-    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const WeightFetch* following, bint begins,
+    const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 2, 2 * lanes_of(w), pixels, s, x, w, o[0], where)
+    conv_row(FAR, 2, 2 * lanes_of(w), pixels, s, x, w, following, begins, o[0], where)
 
 
 cdef inline outlined direct_two_any(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
-    const RowBreaks* where
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const WeightFetch* following,
+    bint begins, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row_any_step(FAR, 2, step, pixels, s, x, w, o[0], where)
+    conv_row_any_step(FAR, 2, step, pixels, s, x, w, following, begins, o[0], where)
 
 
 cdef inline outlined direct_one_near(
-    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const WeightFetch* following, bint begins,
+    const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, lanes_of(w), pixels, s, x, w, o[0], where)
+    conv_row(FAR, 1, lanes_of(w), pixels, s, x, w, following, begins, o[0], where)
 
 
 cdef inline outlined direct_one_apart(
-    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o, const RowBreaks* where
+    int64_t pixels, const BlockSum* s, const float* x, const weight* w, const WeightFetch* following, bint begins,
+    const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row(FAR, 1, 2 * lanes_of(w), pixels, s, x, w, o[0], where)
+    conv_row(FAR, 1, 2 * lanes_of(w), pixels, s, x, w, following, begins, o[0], where)
 
 
 cdef inline outlined direct_one_any(
-    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
-    const RowBreaks* where
+    int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const WeightFetch* following,
+    bint begins, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
-    conv_row_any_step(FAR, 1, step, pixels, s, x, w, o[0], where)
+    conv_row_any_step(FAR, 1, step, pixels, s, x, w, following, begins, o[0], where)
 
 
 cdef inline void direct_row(
-    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w, const BlockOutput* o,
-    const RowBreaks* where
+    int vectors, int64_t step, int64_t pixels, const BlockSum* s, const float* x, const weight* w,
+    const WeightFetch* following, bint begins, const BlockOutput* o, const RowBreaks* where
 ) noexcept nogil:
     if weight is not float and VW == 4 and not BY_LANE:  # rare on such processors: one form for all steps
         if vectors == 2:
-            direct_two_any(step, pixels, s, x, w, o, where)
+            direct_two_any(step, pixels, s, x, w, following, begins, o, where)
         else:
-            direct_one_any(step, pixels, s, x, w, o, where)
+            direct_one_any(step, pixels, s, x, w, following, begins, o, where)
     elif vectors == 2:
         if step == lanes_of(w):
-            direct_two_near(pixels, s, x, w, o, where)
+            direct_two_near(pixels, s, x, w, following, begins, o, where)
         elif step == 2 * lanes_of(w):
-            direct_two_apart(pixels, s, x, w, o, where)
+            direct_two_apart(pixels, s, x, w, following, begins, o, where)
         else:
-            direct_two_any(step, pixels, s, x, w, o, where)
+            direct_two_any(step, pixels, s, x, w, following, begins, o, where)
     elif step == lanes_of(w):
-        direct_one_near(pixels, s, x, w, o, where)
+        direct_one_near(pixels, s, x, w, following, begins, o, where)
     elif step == 2 * lanes_of(w):
-        direct_one_apart(pixels, s, x, w, o, where)
+        direct_one_apart(pixels, s, x, w, following, begins, o, where)
     else:
-        direct_one_any(step, pixels, s, x, w, o, where)
+        direct_one_any(step, pixels, s, x, w, following, begins, o, where)
 
 
 cdef struct ConvDirectArgs:
@@ -126,12 +131,14 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
     cdef int64_t dilate_h = a.window.dilate_h, dilate_w = a.window.dilate_w
     cdef int64_t pad_h = a.window.pad_h, pad_w = a.window.pad_w
     cdef int64_t lanes = VW // 2 if a.weights == WEIGHTS_BFLOAT16_PAIRS else VW
+    cdef int64_t weight_bytes = 2 if a.weights == WEIGHTS_BFLOAT16 or a.weights == WEIGHTS_FLOAT16 else 4
     cdef int64_t ic_blocks = (ic + lanes - 1) // lanes, oc_blocks = (oc + VW - 1) // VW
-    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel, first, pixels, block
+    cdef int64_t depth = ic * kh * kw, run = a.run, item, pixel, first, tile, pixels, block
     cdef const float* at
     cdef const RowBreaks* where
     cdef Division whole = division(groups, oc_blocks, oh, ow, a.band, a.chunks)
     cdef Part p
+    cdef WeightFetch following
     cdef BlockSum s
     cdef BlockOutput o
     cdef RowBreaks breaks
@@ -163,17 +170,32 @@ cdef void conv_direct_f32(const ConvDirectArgs* a, int64_t begin, int64_t end, v
         at = x + p.image * x_image + p.group * a.x_group * x_plane + (p.row * stride_h - pad_h) * x_row \
             + (p.first * stride_w - pad_w) * lanes
         first = p.block * depth * VW
+        tile = p.vectors * depth * VW * weight_bytes
+        following.at = <const char*>a.w + first * weight_bytes + tile + tile * p.number // p.of
+        following.step = 0 if p.is_last else p.vectors * VW * lanes * weight_bytes // p.of
         pixels = p.last - p.first
         where = &breaks if run else NULL
         if a.weights == WEIGHTS_BFLOAT16_PAIRS:
             if DOT_BFLOAT16:
-                direct_row(p.vectors, stride_w * lanes, pixels, &s, at, <const bf16_pair*>a.w + first, &o, where)
+                direct_row(
+                    p.vectors, stride_w * lanes, pixels, &s, at, <const bf16_pair*>a.w + first, &following,
+                    item == begin, &o, where,
+                )
         elif a.weights == WEIGHTS_BFLOAT16:
-            direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const bf16*>a.w + first, &o, where)
+            direct_row(
+                p.vectors, stride_w * VW, pixels, &s, at, <const bf16*>a.w + first, &following, item == begin, &o,
+                where,
+            )
         elif a.weights == WEIGHTS_FLOAT16:
-            direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const f16*>a.w + first, &o, where)
+            direct_row(
+                p.vectors, stride_w * VW, pixels, &s, at, <const f16*>a.w + first, &following, item == begin, &o,
+                where,
+            )
         else:
-            direct_row(p.vectors, stride_w * VW, pixels, &s, at, <const float*>a.w + first, &o, where)
+            direct_row(
+                p.vectors, stride_w * VW, pixels, &s, at, <const float*>a.w + first, &following, item == begin, &o,
+                where,
+            )
 
 
 include "conv_direct_table.pxi"

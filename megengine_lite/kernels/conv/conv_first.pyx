@@ -18,37 +18,37 @@ from megengine_lite.kernels.common.simd cimport VW, outlined
 cdef inline outlined first_two_near(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 2, 1, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 2, 1, pixels, s, x, w, NULL, False, o[0], NULL)
 
 
 cdef inline outlined first_two_apart(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 2, 2, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 2, 2, pixels, s, x, w, NULL, False, o[0], NULL)
 
 
 cdef inline outlined first_two_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row_any_step(TABLE, 2, step, pixels, s, x, w, o[0], NULL)
+    conv_row_any_step(TABLE, 2, step, pixels, s, x, w, NULL, False, o[0], NULL)
 
 
 cdef inline outlined first_one_near(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 1, 1, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 1, 1, pixels, s, x, w, NULL, False, o[0], NULL)
 
 
 cdef inline outlined first_one_apart(
     int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(TABLE, 1, 2, pixels, s, x, w, o[0], NULL)
+    conv_row(TABLE, 1, 2, pixels, s, x, w, NULL, False, o[0], NULL)
 
 
 cdef inline outlined first_one_any(
     int64_t step, int64_t pixels, const BlockSum* s, const float* x, const float* w, const BlockOutput* o
 ) noexcept nogil:
-    conv_row_any_step(TABLE, 1, step, pixels, s, x, w, o[0], NULL)
+    conv_row_any_step(TABLE, 1, step, pixels, s, x, w, NULL, False, o[0], NULL)
 
 
 cdef inline void first_row(

@@ -16,6 +16,7 @@ from libc.string cimport memcpy, memset
 from megengine_lite.kernels.common.block cimport NEAR, BlockSum, conv_row, sum_of_channels, weight
 from megengine_lite.kernels.common.block_output cimport BlockOutput, activate_stored, set_activation, store_block
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
+from megengine_lite.kernels.common.fetch cimport WeightFetch
 from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
@@ -230,24 +231,30 @@ cdef inline inlined transform_output(
 
 
 cdef inline outlined product_two(
-    int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
+    int64_t count, const BlockSum* s, const float* v, const weight* w, const WeightFetch* following,
+    bint begins, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(NEAR, 2, VW, count, s, v, w, o[0], NULL)
+    conv_row(NEAR, 2, VW, count, s, v, w, following, begins, o[0], NULL)
 
 
 cdef inline outlined product_one(
-    int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
+    int64_t count, const BlockSum* s, const float* v, const weight* w, const WeightFetch* following,
+    bint begins, const BlockOutput* o
 ) noexcept nogil:
-    conv_row(NEAR, 1, VW, count, s, v, w, o[0], NULL)
+    conv_row(NEAR, 1, VW, count, s, v, w, following, begins, o[0], NULL)
 
 
 cdef inline void product(
-    int vectors, int64_t count, const BlockSum* s, const float* v, const weight* w, const BlockOutput* o
+    int vectors, int64_t count, int64_t ic, const BlockSum* s, const float* v, const weight* w, bint begins,
+    const BlockOutput* o
 ) noexcept nogil:
+    cdef WeightFetch following
+    following.at = <const char*>(w + ic * vectors * VW)
+    following.step = VW * vectors * VW * sizeof(w[0])
     if vectors == 2:
-        product_two(count, s, v, w, o)
+        product_two(count, s, v, w, &following, begins, o)
     else:
-        product_one(count, s, v, w, o)
+        product_one(count, s, v, w, &following, begins, o)
 
 
 cdef struct ConvWinogradArgs:
@@ -294,9 +301,10 @@ cdef inline inlined winograd(
     cdef int64_t area = (M + 2) * (M + 2)
     cdef int64_t ic_blocks = (ic + VW - 1) // VW, oc_blocks = (oc + VW - 1) // VW
     cdef int64_t oc_tiles = (oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS
-    cdef int64_t from_w, tiles, item, v_step, m_step, tile, k, block
+    cdef int64_t from_w, tiles, item, v_step, m_step, first_tile, tile, k, block
     cdef int64_t transformed = -1
     cdef int vectors, b
+    cdef bint begins
     cdef const float* from_v
     cdef float* m
     cdef Grid g
@@ -323,16 +331,18 @@ cdef inline inlined winograd(
         s = sum_of_channels(ic, run.count * VW, VW)
         p.y_pixel = VW
         p.y_plane = run.count * VW
-        for tile in range(oc_tiles * run.part // parts, oc_tiles * (run.part + 1) // parts):
+        first_tile = oc_tiles * run.part // parts
+        for tile in range(first_tile, oc_tiles * (run.part + 1) // parts):
             vectors = 2 if tile * TILE_BLOCKS + 1 < oc_blocks else 1
             for k in range(area):
                 p.y = m + k * m_step
                 from_v = scratch + k * v_step
+                begins = tile == first_tile and k == 0
                 from_w = (tile * TILE_BLOCKS * area + k * vectors) * ic * VW
                 if a.weights == WEIGHTS_FLOAT16:
-                    product(vectors, run.count, &s, from_v, <const f16*>a.w + from_w, &p)
+                    product(vectors, run.count, ic, &s, from_v, <const f16*>a.w + from_w, begins, &p)
                 else:
-                    product(vectors, run.count, &s, from_v, <const float*>a.w + from_w, &p)
+                    product(vectors, run.count, ic, &s, from_v, <const float*>a.w + from_w, begins, &p)
             for b in range(vectors):
                 block = tile * TILE_BLOCKS + b
                 o.bias = bias + block * VW if bias else NULL
