@@ -66,7 +66,7 @@ def test_it_is_used_only_where_it_is_asked_for(tree):
         "from megengine_lite.kernels import _portable16; print(*_portable16.MODULES)"
     )
     chosen, modules = run_in(tree, "-c", code, **ISA).splitlines()
-    assert chosen == "portable16 portable16 16 16 10.4"
+    assert chosen == "portable16 portable16 16 16 19.2"
     assert {*modules.split()} == {*TESTS}
     assert run_in(tree, "-c", code).split()[0] == runnable_sets()[0]
 

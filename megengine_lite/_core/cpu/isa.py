@@ -91,7 +91,7 @@ class CostFactors(NamedTuple):
     relayout: float
 
 
-COSTS_OF_A_LANE = CostFactors(weight=0.65, relayout=2)
+COSTS_OF_A_LANE = CostFactors(weight=1.2, relayout=2)
 """Costs for each lane of the vectors: more lanes do more multiply-adds, while memory stays as it is."""
 
 

@@ -161,7 +161,7 @@ def _emit_call(
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
     tiles = p.groups * -(-p.blocks(p.oc) // TILE_BLOCKS)
-    x_bytes = x.image * 4
+    x_bytes = x.image * 4 * min(p.kh, p.stride_h) * min(p.kw, p.stride_w) // (p.stride_h * p.stride_w)
     w_bytes = weight_bytes(weights) * p.groups * p.blocks(p.oc) * ctx.width * p.ic * p.kh * p.kw
     ctx.emit(
         "conv_direct_f32", node, x=x.ref, w=w, weights=weights, bias=bias, z=z.ref if z else None, y=y.ref,
@@ -186,7 +186,7 @@ def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
     """Rows that are computed for all tiles before the next rows: what moves less memory into the cache."""
     if oh == 1 or x_bytes <= PASS_BYTES:
         return oh
-    bands = -(-2 * x_bytes // PASS_BYTES)
-    by_bands = x_bytes + (w_bytes if w_bytes <= PASS_BYTES else bands * w_bytes)
+    band = max(1, oh * PASS_BYTES // (2 * x_bytes))
+    by_bands = x_bytes + (w_bytes if w_bytes <= PASS_BYTES else -(-oh // band) * w_bytes)
     by_tiles = w_bytes + tiles * x_bytes
-    return max(1, oh // bands) if by_bands < by_tiles else oh
+    return band if by_bands < by_tiles else oh
