@@ -13,14 +13,14 @@ from libc.string cimport memcpy, memset
 from megengine_lite.kernels.common.arguments cimport BatchStrides, Epilogue
 from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, fma_lanes, load_weights, multiplied, weight
 from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
-from megengine_lite.kernels.common.fetch cimport AHEAD, LINE_BYTES, fetch
+from megengine_lite.kernels.common.fetch cimport AHEAD, WeightFetch, fetch, fetch_more
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.shared_constants cimport (
     TILE_BLOCKS, WEIGHTS_BFLOAT16, WEIGHTS_BFLOAT16_PAIRS, WEIGHTS_FLOAT16,
 )
 from megengine_lite.kernels.common.simd cimport (
-    BY_LANE, DOT_BFLOAT16, VREGS, VW, bf16, bf16_pair, f16, forget_loads, inlined, outlined, prefetch_far, vf, vf_fma, vf_load,
-    vf_set1, vf_store, vf_store_n, vf_zero,
+    BY_LANE, DOT_BFLOAT16, VREGS, VW, bf16, bf16_pair, f16, forget_loads, inlined, outlined, prefetch_far,
+    vf, vf_fma, vf_load, vf_set1, vf_store, vf_store_n, vf_zero,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate
 
@@ -31,7 +31,8 @@ cpdef enum:  # planners read it
 
 cdef enum:
     MAX_ROWS = 12
-    STEPS_AHEAD = 32  # from a row of B that is used to that which is fetched: panels share the first cache with rows of A
+    STEPS_AHEAD = 32  # from a row of B that is used to that which comes into the first cache, which rows of A share
+    RUN = 64  # rows of a panel that are used before more of the next one is fetched
 
 
 cdef inline int block_rows() noexcept nogil:
@@ -61,14 +62,14 @@ cdef inline inlined gemm_step(
 
 cdef inline inlined gemm_block(
     int ROWS, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b, int64_t b_k,
-    const BlockOutput* o
+    WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """Four rows of A share a pointer, so that the addresses of a block fit the integer registers."""
     cdef vf acc[MAX_ACC]
     cdef vf columns[2]
     cdef const float* rows[3]
     cdef vf value
-    cdef int64_t l = 0
+    cdef int64_t l = 0, end
     cdef int p, v
     for p in range(ROWS * VECTORS):
         acc[p] = vf_zero()
@@ -80,39 +81,52 @@ cdef inline inlined gemm_block(
                 l += VW
     for p in range(3):
         rows[p] = a + l * a_k + p * 4 * a_row
-    for l in range(l, depth):
-        load_weights(VECTORS, b, columns)
+    while l < depth:
+        end = depth
         if VREGS == 32 and not BY_LANE:
-            fetch(VECTORS * VW * sizeof(b[0]), b + STEPS_AHEAD * b_k)
-        for p in range(ROWS):
-            value = vf_set1(rows[p // 4][p % 4 * a_row])
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = multiplied(b, value, columns[v], acc[p * VECTORS + v])
-        for p in range(3):
-            rows[p] += a_k
-        b += b_k
+            if ahead.step:
+                fetch_more(ahead)
+                end = min(l + RUN, depth)
+        for l in range(l, end):
+            load_weights(VECTORS, b, columns)
+            if VREGS == 32 and not BY_LANE:
+                fetch(VECTORS * VW * sizeof(b[0]), b + STEPS_AHEAD * b_k)
+            for p in range(ROWS):
+                value = vf_set1(rows[p // 4][p % 4 * a_row])
+                for v in range(VECTORS):
+                    acc[p * VECTORS + v] = multiplied(b, value, columns[v], acc[p * VECTORS + v])
+            for p in range(3):
+                rows[p] += a_k
+            b += b_k
+        l = end
     store_block(False, ROWS, VECTORS, acc, o)
 
 
 cdef inline inlined gemm_block_packed(
-    int ROWS, int64_t depth, const float* a, int64_t a_row, const weight* b, const BlockOutput* o
+    int ROWS, int64_t depth, const float* a, int64_t a_row, const weight* b, WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """gemm_block of contiguous rows, more than four, and a packed panel, by few instructions beside the products. For
     sets with 16 registers."""
     cdef vf acc[MAX_ACC]
     cdef const float* lower = a + 4 * a_row
-    cdef int64_t l
+    cdef int64_t fours = depth // 4, first = 0, end, l
     cdef int p
     for p in range(ROWS * 2):
         acc[p] = vf_zero()
-    for l in range(depth // 4):
-        gemm_step(ROWS, a, lower, a_row, b, acc)
-        gemm_step(ROWS, a + 1, lower + 1, a_row, b + PANEL, acc)
-        gemm_step(ROWS, a + 2, lower + 2, a_row, b + 2 * PANEL, acc)
-        gemm_step(ROWS, a + 3, lower + 3, a_row, b + 3 * PANEL, acc)
-        a += 4
-        lower += 4
-        b += 4 * PANEL
+    while first < fours:
+        end = fours
+        if ahead.step:
+            fetch_more(ahead)
+            end = min(first + RUN // 4, fours)
+        for l in range(first, end):
+            gemm_step(ROWS, a, lower, a_row, b, acc)
+            gemm_step(ROWS, a + 1, lower + 1, a_row, b + PANEL, acc)
+            gemm_step(ROWS, a + 2, lower + 2, a_row, b + 2 * PANEL, acc)
+            gemm_step(ROWS, a + 3, lower + 3, a_row, b + 3 * PANEL, acc)
+            a += 4
+            lower += 4
+            b += 4 * PANEL
+        first = end
     for l in range(depth % 4):
         gemm_step(ROWS, a + l, lower + l, a_row, b + l * PANEL, acc)
     store_block(False, ROWS, 2, acc, o)
@@ -163,37 +177,37 @@ cdef inline inlined gemm_row(
 
 cdef inline inlined gemm_block_of(
     int rows, int VECTORS, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b, int64_t b_k,
-    const BlockOutput* o
+    WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     if VREGS == 32 and not BY_LANE and rows == 12:
-        gemm_block(12, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(12, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif VREGS == 32 and not BY_LANE and rows == 11:
-        gemm_block(11, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(11, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif VREGS == 32 and not BY_LANE and rows == 10:
-        gemm_block(10, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(10, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif VREGS == 32 and not BY_LANE and rows == 9:
-        gemm_block(9, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(9, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif VREGS == 32 and rows == 8:
-        gemm_block(8, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(8, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif VREGS == 32 and rows == 7:
-        gemm_block(7, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(7, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif rows == 6:
-        gemm_block(6, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(6, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif rows == 5:
-        gemm_block(5, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(5, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif rows == 4:
-        gemm_block(4, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(4, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif rows == 3:
-        gemm_block(3, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(3, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif rows == 2:
-        gemm_block(2, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(2, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
     else:
-        gemm_block(1, VECTORS, depth, a, a_row, a_k, b, b_k, o)
+        gemm_block(1, VECTORS, depth, a, a_row, a_k, b, b_k, ahead, o)
 
 
 cdef inline outlined gemm_any(
     int rows, int vectors, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b,
-    int64_t b_k, const BlockOutput* o
+    int64_t b_k, WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """With `parts`, one row whose sums are computed in parts. Panels of half precision are always used whole."""
     if parts and vectors == 2 and a_k == 1 and b_k == 2 * VW:
@@ -204,18 +218,18 @@ cdef inline outlined gemm_any(
         elif parts:
             gemm_row(False, 1, depth, a, a_k, b, b_k, o)
         elif vectors == 2:
-            gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, o)
+            gemm_block_of(rows, 2, depth, a, a_row, a_k, b, b_k, ahead, o)
         else:
-            gemm_block_of(rows, 1, depth, a, a_row, a_k, b, b_k, o)
+            gemm_block_of(rows, 1, depth, a, a_row, a_k, b, b_k, ahead, o)
     elif parts:
         gemm_row(True, 2, depth, a, a_k, b, 2 * VW, o)
     else:
-        gemm_block_of(rows, 2, depth, a, a_row, a_k, b, 2 * VW, o)
+        gemm_block_of(rows, 2, depth, a, a_row, a_k, b, 2 * VW, ahead, o)
 
 
 cdef inline outlined gemm_partial(
     int rows, int64_t columns, bint parts, int64_t depth, const float* a, int64_t a_row, int64_t a_k, const weight* b,
-    int64_t b_k, const BlockOutput* o
+    int64_t b_k, WeightFetch* ahead, const BlockOutput* o
 ) noexcept nogil:
     """A block of which only `columns` exist: computes a full one on the stack."""
     cdef float c[MAX_ROWS * PANEL]
@@ -230,7 +244,7 @@ cdef inline outlined gemm_partial(
             memcpy(z + p * PANEL, o.z + p * o.z_pixel, columns * sizeof(float))
         full.z = z
         full.z_pixel = PANEL
-    gemm_any(rows, 1 if weight is float and columns <= VW else 2, parts, depth, a, a_row, a_k, b, b_k, &full)
+    gemm_any(rows, 1 if weight is float and columns <= VW else 2, parts, depth, a, a_row, a_k, b, b_k, ahead, &full)
     for p in range(rows):
         memcpy(o.y + p * o.y_pixel, c + p * PANEL, columns * sizeof(float))
 
@@ -282,26 +296,30 @@ def scratch_bytes(int64_t k):
     return sizeof(float) * k * PANEL
 
 
+cdef inline inlined begin_fetch(
+    int64_t blocks, int64_t depth, const weight* b, bint more, WeightFetch* ahead
+) noexcept nogil:
+    """What blocks fetch with each RUN rows of a panel: together the panel behind it, if there are `more`. A single block
+    has no time for that."""
+    ahead.at = ahead.until = <const char*>(b + depth * PANEL)
+    ahead.step = RUN * PANEL * sizeof(b[0]) // blocks if more and blocks > 1 else 0
+
+
 cdef inline outlined gemm_rows_packed(
     int64_t rows, int64_t blocks, int64_t depth, const float* left, int64_t a_row, const weight* b, bint more,
     const BlockOutput* output
 ) noexcept nogil:
-    """gemm_rows in blocks of 5 and 6 rows. gcc keeps their sums in registers only within a loop.
-
-    With `more`, another panel lies behind this one: it is fetched meanwhile, a part with each block.
-    """
-    cdef const char* following = <const char*>(b + depth * PANEL)
-    cdef int64_t lines = depth * PANEL * sizeof(b[0]) // LINE_BYTES if more else 0, line, block, first, count
+    """gemm_rows in blocks of 5 and 6 rows. gcc keeps their sums in registers only within a loop."""
+    cdef int64_t block, count
     cdef BlockOutput o = output[0]
+    cdef WeightFetch ahead
+    begin_fetch(blocks, depth, b, more, &ahead)
     for block in range(blocks):
-        first = rows * block // blocks
-        count = rows * (block + 1) // blocks - first
-        for line in range(lines * block // blocks, lines * (block + 1) // blocks):
-            prefetch_far(following + line * LINE_BYTES)
+        count = rows * (block + 1) // blocks - rows * block // blocks
         if count == 6:
-            gemm_block_packed(6, depth, left, a_row, b, &o)
+            gemm_block_packed(6, depth, left, a_row, b, &ahead, &o)
         else:
-            gemm_block_packed(5, depth, left, a_row, b, &o)
+            gemm_block_packed(5, depth, left, a_row, b, &ahead, &o)
         left += count * a_row
         o.y += count * o.y_pixel
         if o.z:
@@ -312,18 +330,20 @@ cdef inline inlined gemm_rows(
     bint parts, int64_t columns, int64_t depth, int64_t rows, const float* left, const GemmArgs* a, const weight* b,
     int64_t step, bint more, BlockOutput o
 ) noexcept nogil:
-    """`rows` rows of A, of which `left` is the first, times a panel of B. `more`: see gemm_rows_packed."""
+    """`rows` rows of A, of which `left` is the first, times a panel of B. `more`: see begin_fetch."""
     cdef int64_t blocks = (rows + block_rows() - 1) // block_rows(), block, first = 0, count
+    cdef WeightFetch ahead
     if VREGS == 16:
         if columns == PANEL and step == PANEL and a.a_k == 1 and rows >= 5 * blocks:
             gemm_rows_packed(rows, blocks, depth, left, a.a_row, b, more, &o)
             return
+    begin_fetch(blocks, depth, b, more, &ahead)
     for block in range(blocks):
         count = rows * (block + 1) // blocks - first
         if columns == PANEL:
-            gemm_any(<int>count, 2, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+            gemm_any(<int>count, 2, parts, depth, left, a.a_row, a.a_k, b, step, &ahead, &o)
         else:
-            gemm_partial(<int>count, columns, parts, depth, left, a.a_row, a.a_k, b, step, &o)
+            gemm_partial(<int>count, columns, parts, depth, left, a.a_row, a.a_k, b, step, &ahead, &o)
         left += count * a.a_row
         o.y += count * o.y_pixel
         if o.z:
@@ -337,8 +357,8 @@ cdef inline inlined gemm_items(
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
     Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels, of numbers as
-    `weights` (a Weights) says; with BFLOAT16_PAIRS, A consists of pairs, too, of which k and a_row are numbers. Otherwise its element (k, j) is the float32 b[k b_k + j b_n]. Scratch: scratch_bytes(k),
-    or nothing if `b_packed`. bias has a number for each column of whole panels. Product number q of the batch begins at
+    `weights` (a Weights) says; with BFLOAT16_PAIRS, A consists of pairs, too, of which k and a_row are numbers.
+    Otherwise its element (k, j) is the float32 b[k b_k + j b_n]. Scratch: scratch_bytes(k), or nothing if `b_packed`. bias has a number for each column of whole panels. Product number q of the batch begins at
     q // inner and q % inner times the outer and inner strides. c may be z. Items are ordered by product, chunk, panel:
     the rows of a chunk stay in the cache. `backwards` begins with the last item, which matters
     only for what the cache has.
@@ -369,12 +389,15 @@ cdef inline inlined gemm_items(
         o.bias = a.bias + panel * PANEL if a.bias else NULL
         o.y = a.c + outer * batch.c_outer + q * batch.c_inner + first * a.c_row + panel * PANEL
         o.z = a.z + outer * batch.z_outer + q * batch.z_inner + first * a.z_row + panel * PANEL if a.z else NULL
-        more = a.b_packed and not a.backwards and item + 1 < end and panel + 1 < panels
+        # Chunks of rows behind the first find all panels near.
+        more = a.b_packed and not a.backwards and item + 1 < end and panel + 1 < panels and number < begin + panels
         if a.b_packed:
             at += panel * depth * PANEL
         if a.b_packed and a.weights == WEIGHTS_BFLOAT16_PAIRS:
             if DOT_BFLOAT16:
-                gemm_rows(parts, columns, depth, last - first, left, a, <const bf16_pair*>a.b + at, PANEL, more, o)
+                gemm_rows(
+                    parts, columns, depth, last - first, left, a, <const bf16_pair*>a.b + at, PANEL, more, o,
+                )
             continue
         if a.b_packed and a.weights == WEIGHTS_BFLOAT16:
             gemm_rows(parts, columns, depth, last - first, left, a, <const bf16*>a.b + at, PANEL, more, o)
