@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from array import array
 from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,25 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import bench_report, config_files, display, flags, inputs, number_types, parallel, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written
+from megengine_lite._records import field, record
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
 
 USAGE = "MODEL [--streams N] [--report DIR] [flags]"
 
-Timed = tuple[float, float]
-"""When a run began, in seconds of the clock, and its milliseconds."""
+ENOUGH_FOR_PEAK = 1000
+"""Runs after which the peak memory of the networks is known: from there on only the list of times grows."""
+
+
+@record(slots=True)
+class Runs:
+    """The measured runs of a network, packed: a small one runs a hundred thousand times a second."""
+
+    begins: array[float] = field(default_factory=lambda: array("d"))
+    """Seconds of the clock, if they are to be written."""
+    times: array[float] = field(default_factory=lambda: array("d"))
+    """Milliseconds."""
 
 
 def add(parser: ArgumentParser) -> None:
@@ -51,9 +63,15 @@ def add(parser: ArgumentParser) -> None:
 def peak_memory() -> int:
     """Largest resident size of this process so far, in bytes; 0 where the system does not tell."""
     try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass  # no Linux
+    try:
         import resource
     except ImportError:
         return 0  # Windows has no such count
+    # On Linux this count would begin with the size of the program that started this one.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -70,27 +88,34 @@ def execute(args: Namespace) -> dict[str, Any]:
     networks = loaded.networks
     given = [inputs.set_inputs(args, network, fill=True) for network in networks]
     first = [flags.first_run(args, network) for network in networks]
-    timed: list[list[Timed]] = [[] for _ in networks]
+    timed = [Runs() for _ in networks]
+    peak = 0
 
     def warm_up(k: int, network: LiteNetwork) -> Iterator[float]:
         for _ in range(args.warmup_iter):
             yield time_one(network)
 
-    def measure(k: int, network: LiteNetwork) -> Iterator[Timed]:
-        for run in _measure(args, network, visible=k == 0):
-            timed[k].append(run)
-            yield run
+    def measure(k: int, network: LiteNetwork) -> Iterator[float]:
+        nonlocal peak
+        runs = timed[k]
+        for begin, ms in _measure(args, network, visible=k == 0):
+            runs.times.append(ms)
+            if folder is not None:
+                runs.begins.append(begin)
+            if k == 0 and len(runs.times) == ENOUGH_FOR_PEAK:
+                peak = peak_memory()
+            yield ms
 
     progress.prepare()
     parallel.on_each(networks, warm_up)
     elapsed = parallel.on_each(networks, measure)
-    peak = peak_memory()
+    peak = peak or peak_memory()
     operators = bench_report.measure_operators(networks[0]) if folder is not None else []
     flags.finish(args, networks[0])
     shapes = {name: array.shape for name, array in given[0].items()}
     work = count_work(args, {name: tuple(shape) for name, shape in shapes.items()})
-    each = [display.statistics([ms for _, ms in runs]) for runs in timed]
-    statistics = display.statistics([ms for runs in timed for _, ms in runs])
+    each = [display.statistics(runs.times) for runs in timed]
+    statistics = display.statistics(sum((runs.times for runs in timed), array("d")))
     result = {
         "model": args.model,
         "instruction_set": flags.instruction_set(args),
@@ -123,9 +148,9 @@ def _use_streams(args: Namespace) -> None:
     args.thread, args.share_param_mem = args.streams, True
 
 
-def _iterations(timed: list[list[Timed]]) -> list[dict[str, Any]]:
+def _iterations(timed: list[Runs]) -> list[dict[str, Any]]:
     """Every measured run in the order in which they began, in milliseconds since the first."""
-    runs = sorted((begin, k, ms) for k, runs in enumerate(timed) for begin, ms in runs)
+    runs = sorted((begin, k, ms) for k, of in enumerate(timed) for begin, ms in zip(of.begins, of.times, strict=True))
     return [{"network": k, "begin_ms": (begin - runs[0][0]) * 1e3, "ms": ms} for begin, k, ms in runs]
 
 
@@ -137,7 +162,8 @@ def time_one(network: LiteNetwork) -> float:
     return (perf_counter() - begin) * 1e3
 
 
-def _measure(args: Namespace, network: LiteNetwork, visible: bool) -> Iterator[Timed]:
+def _measure(args: Namespace, network: LiteNetwork, visible: bool) -> Iterator[tuple[float, float]]:
+    """When each run began, in seconds of the clock, and its milliseconds."""
     if args.iter:
         runs = range(args.iter)
         for _ in progress.bar(runs, args.iter, "measuring") if visible else runs:

@@ -7,9 +7,12 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from support.api_samples import DIGITS
 from support.loader_samples import input_operator, operator, to_bytes
@@ -80,6 +83,23 @@ def test_streams_and_thread_that_differ_are_wrong_usage(run_json, error_of):
 
 def test_duration_is_another_name_of_seconds(run_json):
     assert run_json("bench", DIGITS, "--duration", 0, *FEW)["time_ms"]["runs"] == 3
+
+
+def test_peak_memory_is_that_of_the_network_and_not_of_the_times():
+    """A small network runs a hundred thousand times a second. Nor is it that of the program that starts the command."""
+    big = np.ones(200 << 20, np.uint8)
+
+    def grown(runs):
+        command = ["bench", DIGITS, "--iter", runs, "--input-desc", "data:1,1,8,8", "--json"]
+        ended = subprocess.run(
+            [sys.executable, "-m", "megengine_lite", *map(str, command)], capture_output=True, check=True
+        )
+        result = json.loads(ended.stdout)
+        assert result["time_ms"]["runs"] == runs
+        return result["peak_memory_bytes"] - result["memory_before_bytes"]
+
+    few, many = grown(1100), grown(150_000)
+    assert 0 < few < big.nbytes / 2 and abs(many - few) < 2 << 20
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
