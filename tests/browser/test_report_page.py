@@ -124,6 +124,35 @@ def test_search_finds_operators_one_after_the_other(show, digits):
     assert page.inner_text("#found") == "" and shown.get("graph.matches") is None
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_chosen_operator_is_not_faded_by_a_search(show, digits, scheme):
+    shown = show(digits, scheme=scheme)
+    page = shown.page
+    names = [n["name"] for n in only(digits)["nodes"]]
+    k = names.index("c2.RELU")
+    page.locator("#graph").scroll_into_view_if_needed()
+
+    def colour():
+        """That of the box of the operator, left of its text."""
+        script = """(k) => {
+            const { graph, report } = reportPage, { x, y, box } = report.layout, { canvas } = graph;
+            const many = canvas.width / canvas.clientWidth;
+            const at = [graph.left + (x[k] - box[0] / 2 + 4) * graph.scale, graph.top + y[k] * graph.scale];
+            return [...canvas.getContext("2d").getImageData(...at.map((v) => v * many), 1, 1).data];
+        }"""
+        return page.evaluate(script, k)
+
+    usual = colour()
+    shown.painted(lambda: page.fill("#search", "softmax"))
+    assert colour() != usual
+    shown.painted(lambda: page.press("#search", "Enter"))
+    assert page.inner_text("#found") == "1 of 1 found"
+    shown.painted(lambda: page.click("#fit"))
+    shown.painted(lambda: page.mouse.click(*place_of(shown, k)))
+    assert shown.get("chosen") == k and colour() == usual
+    assert page.inner_text("#found") == "1 found, Enter goes to one"
+
+
 def test_wheel_keys_and_buttons_zoom(show, digits):
     shown = show(digits)
     page = shown.page

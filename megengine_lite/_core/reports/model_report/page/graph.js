@@ -208,7 +208,7 @@ class GraphView {
     const isOperator = node.kind === "operator";
     const part = isOperator ? this.page.heatOf(k) : null;
     const back = part === null ? null : heat(part);
-    context.globalAlpha = this.matches && !this.matches.has(k) ? 0.25 : 1;
+    context.globalAlpha = this.matches && !this.matches.has(k) && k !== this.page.chosen ? 0.25 : 1;
     context.fillStyle = back ? css(back) : isOperator ? colours.box : colours.panel;
     context.strokeStyle = colours["box-line"];
     context.lineWidth = Math.max(1, 0.6 / this.scale);

@@ -58,6 +58,7 @@ class Page {
     this.graph.draw();
     this.memory.draw();
     showDetails(this);
+    showFound(this);
     markChosen(this);
   }
 
@@ -163,7 +164,7 @@ function search(page, moves) {
   const { nodes } = page.report;
   if (!wanted) {
     page.graph.matches = null;
-    byId("found").textContent = "";
+    showFound(page);
     page.graph.draw();
     return;
   }
@@ -175,9 +176,16 @@ function search(page, moves) {
     page.choose(next === undefined ? found[0] : next);
     page.graph.goTo(page.chosen);
   }
-  const place = found.indexOf(page.chosen) + 1;
-  byId("found").textContent = found.length ? `${place ? `${place} of ` : ""}${found.length} found${place ? "" : ", Enter goes to one"}` : "nothing found";
+  showFound(page);
   page.graph.draw();
+}
+
+/** How many operators are found, and which of them is chosen. */
+function showFound(page) {
+  const found = [...(page.graph.matches || [])];
+  const place = found.indexOf(page.chosen) + 1;
+  const said = found.length ? `${place ? `${place} of ` : ""}${found.length} found${place ? "" : ", Enter goes to one"}` : "nothing found";
+  byId("found").textContent = page.graph.matches ? said : "";
 }
 
 function chooseScheme(dark) {
