@@ -89,6 +89,23 @@ def test_a_model_that_does_not_run_says_why_beside_one_that_does(show, digits):
     assert "other.mge does not run:** the " in both.to_markdown().split("# Comparison")[1]
 
 
+def test_texts_of_a_row_stand_on_one_line(show, digits):
+    """Names of kernels are smaller than what is beside them."""
+    shown = show(digits.beside(digits))
+    script = """() => [...document.querySelectorAll("tr")].filter((row) => row.offsetParent).map((row) => {
+        return [...row.querySelectorAll("td")].filter((cell) => cell.innerText.trim()).map((cell) => {
+            const mark = document.createElement("span");
+            mark.style.cssText = "display: inline-block; width: 0; height: 0";
+            cell.prepend(mark);
+            return mark.getBoundingClientRect().bottom;
+        });
+    })"""
+    rows = [row for row in shown.page.evaluate(script) if len(row) > 1]
+    assert len(rows) > 10
+    for row in rows:
+        assert max(row) - min(row) < 1
+
+
 @pytest.mark.parametrize("width", [420, 800, 1440])
 def test_tables_fit_into_the_page(show, width):
     """Nothing has to be scrolled sideways, and no word of a title is broken."""

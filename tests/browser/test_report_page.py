@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from support import onnx_models
+from support.api_samples import DIGITS
 from support.graphs import GraphBuilder, session_of
 from support.loader_samples import input_operator, operator, to_bytes
 from support.shown_reports import NEEDED, SIZE, only
@@ -387,6 +388,15 @@ def test_names_from_a_file_are_shown_and_do_nothing(show):
     shown.page.evaluate("() => reportPage.choose(1)")
     assert text + "out" in page.inner_text("#details")
     assert page.locator("img").count() == 0 and page.locator("script").count() == 2
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_is_above_the_graph_ends_where_the_page_ends(show, digits, measured):
+    report = digits if measured else ModelReport(without_run(load_model(DIGITS), "m", {}))
+    page = show(report).page
+    last, below = page.locator("#legend" if measured else "#fit"), page.locator("#details")
+    ends = [box["x"] + box["width"] for box in (last.bounding_box(), below.bounding_box())]
+    assert ends[0] == pytest.approx(ends[1], abs=1)
 
 
 def test_unknown_operators_are_marked_and_told_of(show):
