@@ -55,13 +55,14 @@ def is_total_of(found: "pandas.DataFrame", frame: "pandas.DataFrame") -> bool:
 
 
 def test_ray_data(folder):
+    """With two processors a pool that keeps both would leave none for reading."""
     ray = engine("ray")
     from PIL import Image
 
     (folder / "images").mkdir()
     for k, image in enumerate(IMAGES[:6]):
         Image.fromarray(image.transpose(1, 2, 0)).save(folder / "images" / f"{k}.png")
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         exec(program("import ray", folder), {})
         found = np.stack(pandas.read_parquet(folder / "predictions")["prob"])
