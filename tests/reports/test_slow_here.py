@@ -8,7 +8,7 @@ import pytest
 
 from megengine_lite._core.cpu.isa import DotKind
 from megengine_lite._core.device.plan import Origin, PlanReport, StepTime
-from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
+from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, FLOAT64, INT32, DType, DTypeCode
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.reports.slow_here import slow_here
 from megengine_lite._core.runtime.devices import get_device
@@ -61,6 +61,9 @@ def test_wide_types_in_numpy_have_other_advice():
     assert hints(step("numpy", INT64, INT64)) == [
         ("1 of 1 steps run in numpy: Op int64", "use types of 32 bits, which have kernels")
     ]
+    for types in ((FLOAT64, INT64), (FLOAT32, FLOAT64)):
+        ((_, advice),) = hints(step("numpy", *types))
+        assert advice == "--narrow-double computes double as float32, which has kernels"
 
 
 @pytest.mark.parametrize(("reads", "writes", "is_one"), [(FLOAT16, FLOAT32, 1), (FLOAT32, FLOAT16, 1),

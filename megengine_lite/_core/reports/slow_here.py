@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from megengine_lite._core.device.plan import Origin, PlanReport, StepTime
-from megengine_lite._core.ir.dtype import DTypeCode
+from megengine_lite._core.ir.dtype import FLOAT64, DTypeCode
 from megengine_lite._core.ir.graph import Spec, TensorSpec
 from megengine_lite.errors import listed
 
@@ -38,11 +38,17 @@ def _in_numpy(steps: Sequence[StepTime]) -> Iterator[Hint]:
     kinds: Counter[str] = Counter()
     for origin in found:  # those that read and write most come first
         kinds[_kind(origin)] += 1 + sum(s.nbytes for s in _specs(origin) if isinstance(s, TensorSpec))
-    wide = any(spec.dtype.is_wide for origin in found for spec in _specs(origin))
+    types = {spec.dtype for origin in found for spec in _specs(origin)}
+    if FLOAT64 in types:
+        advice = "--narrow-double computes double as float32, which has kernels"
+    elif any(dtype.is_wide for dtype in types):
+        advice = "use types of 32 bits, which have kernels"
+    else:
+        advice = "the command profile shows what they cost"
     yield {
         "what": f"{len(found)} of {len(steps)} steps run in numpy: "
         f"{listed([kind for kind, _ in kinds.most_common()], ', ', MOST_KINDS)}",
-        "do": "use types of 32 bits, which have kernels" if wide else "the command profile shows what they cost",
+        "do": advice,
     }
 
 
