@@ -78,6 +78,20 @@ def place_of(shown, k):
     )
 
 
+def test_times_have_as_many_digits_as_those_beside_them(show, digits):
+    changed = copy.deepcopy(digits)
+    times = [0.0001, 0.000097, 0.00149, 0.5, 0.0999, 1.2, 12.0]
+    operators = [n for n in only(changed)["nodes"] if n.get("ms")]
+    for node, ms in zip(operators, times, strict=False):
+        node["ms"] = ms
+    shown = show(changed)
+    seen = []
+    for node in operators[: len(times)]:
+        shown.page.evaluate("(k) => reportPage.choose(k)", only(changed)["nodes"].index(node))
+        seen.append(re.search(r"time\s+(\S+\s\S+),", shown.page.inner_text("#details"))[1].replace("\xa0", " "))
+    assert seen == ["0.10 µs", "0.097 µs", "1.49 µs", "500 µs", "99.9 µs", "1.20 ms", "12.0 ms"]
+
+
 def test_click_shows_an_operator(show, digits):
     shown = show(digits)
     nodes = only(digits)["nodes"]

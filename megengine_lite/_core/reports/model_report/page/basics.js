@@ -33,14 +33,14 @@ function clear(node, ...children) {
 
 // ---- numbers as text, which stay in one line with their units
 
-/** A number in three digits: 1.23, 12.3, 123. */
+/** A number in three digits: 1.23, 12.3, 123; in two below one: 0.10. */
 function digits(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 100) return value.toFixed(0);
   if (size >= 10) return value.toFixed(1);
   if (size >= 1) return value.toFixed(2);
-  return String(Number(value.toPrecision(2)));
+  return value.toPrecision(2);
 }
 
 /** A number in three digits, however small it is. */
