@@ -134,6 +134,14 @@ def test_model_reports_on_given_or_random_inputs():
         model.report()
 
 
+def test_one_operator_is_no_plural():
+    builder = GraphBuilder()
+    x = builder.input("x", (2, 3))
+    model = session_of(builder.finish(builder.node("Softmax", params.Softmax(axis=1), [x]))).model
+    report = ModelReport(without_run(model, "m", {}))
+    assert "<ModelReport m, 1 operator, " in repr(report)
+
+
 def test_steps_in_numpy_are_named():
     builder = GraphBuilder()
     x = builder.input("x", (4, 4))

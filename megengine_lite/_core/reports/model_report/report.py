@@ -125,7 +125,7 @@ class ModelReport:
         for report in self.content["reports"]:
             ms = f"{report['ms']['median']:.3f} ms" if "ms" in report else f"does not run: {report['problem']}"
             count = sum(node["kind"] == "operator" for node in report["nodes"])
-            shown.append(f"{report['name']}, {count} operators, {ms}")
+            shown.append(f"{report['name']}, {count} operator{'s' if count != 1 else ''}, {ms}")
         return f"<ModelReport {'; '.join(shown)}>"
 
     def _repr_html_(self) -> str:
