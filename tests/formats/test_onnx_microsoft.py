@@ -84,6 +84,11 @@ ACTIVATIONS = {
     "LeakyRelu": ([0.2], lambda x: np.where(x < 0, 0.2 * x, x)),
     "Clip": ([-0.5, 1.0], lambda x: np.clip(x, -0.5, 1)),
     "HardSigmoid": ([0.3, 0.4], lambda x: np.clip(0.3 * x + 0.4, 0, 1)),
+    "Elu": ([0.3], lambda x: np.where(x < 0, 0.3 * np.expm1(x), x)),
+    "Selu": ([1.1, 0.9], lambda x: 0.9 * np.where(x < 0, 1.1 * np.expm1(x), x)),
+    "ThresholdedRelu": ([0.4], lambda x: np.where(x > 0.4, x, 0)),
+    "Softplus": ([], lambda x: np.log1p(np.exp(x))),
+    "Softsign": ([], lambda x: x / (1 + abs(x))),
 }
 
 
@@ -99,7 +104,8 @@ def test_products_with_an_activation(name):
     if name == "Clip":
         return
     a, b, c = floats(3, 4), floats(5, 3), floats(5)
-    how = {"activation": name} | dict(zip(("activation_alpha", "activation_beta"), numbers, strict=False))
+    names = ("activation_alpha", "activation_gamma" if name == "Selu" else "activation_beta")
+    how = {"activation": name} | dict(zip(names, numbers, strict=False))
     (ours,) = results("FusedGemm", ("a", a), ("b", b), ("c", c), transA=1, transB=1, alpha=0.5, **how)
     close(ours, function(0.5 * a.T @ b.T + c))
 

@@ -67,6 +67,10 @@ for name in ("Tanh", "Sigmoid"):
     case("FusedConv", image, weights, why=name, activation=name, dilations=[2, 2])
 case("FusedGemm", real(3, 4), real(5, 4), real(5), transB=1, alpha=0.5, activation="Relu")
 case("FusedGemm", real(3, 4), real(4, 5), why="LeakyRelu", activation="LeakyRelu", activation_alpha=0.3)
+for name, numbers in (("Elu", {"alpha": 0.3}), ("Selu", {"alpha": 1.1, "gamma": 0.9}), ("Softplus", {}),
+                      ("Softsign", {}), ("Tanh", {}), ("ThresholdedRelu", {"alpha": 0.4})):  # fmt: skip
+    how = {f"activation_{n}": x for n, x in numbers.items()}
+    case("FusedGemm", real(3, 4), real(4, 5), why=name, activation=name, **how)
 for a in (0, 1):
     for b in (0, 1):
         left, right = real(2, 5, 3) if a else real(2, 3, 5), real(2, 4, 5) if b else real(2, 5, 4)

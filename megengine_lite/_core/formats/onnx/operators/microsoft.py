@@ -8,7 +8,7 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value, check_kind
-from megengine_lite._core.formats.onnx.messages import ElementType
+from megengine_lite._core.formats.onnx.messages import AttributeProto, AttributeType, ElementType
 from megengine_lite._core.formats.onnx.operators.activations import gelu_by_tanh
 from megengine_lite._core.formats.onnx.operators.attention import attended, heads, positions, to_shape
 from megengine_lite._core.formats.onnx.operators.indexing import taken
@@ -103,20 +103,29 @@ def _quick_gelu(call: Call) -> Value:
     return b.elemwise(_M.MUL, x, b.elemwise(_M.SIGMOID, inner))
 
 
-def _activated(b: GraphBuilder, x: Value, name: str, numbers: Sequence[float]) -> Value:
-    """The activation of a fused operator; its numbers are those of the standard's operator, in their order."""
-    simple = {"Relu": _M.RELU, "Tanh": _M.TANH, "Sigmoid": _M.SIGMOID}
-    if name in ("", *simple):
-        return b.elemwise(simple[name], x) if name else x
-    if name == "LeakyRelu":
-        return b.elemwise(_M.PRELU, x, b.number(numbers[0] if numbers else 0.01, x))
-    if name == "Clip" and len(numbers) == 2:
-        return b.elemwise(_M.MIN, b.elemwise(_M.MAX, x, b.number(numbers[0], x)), b.number(numbers[1], x))
-    if name == "HardSigmoid":
-        alpha, beta = numbers if len(numbers) == 2 else (0.2, 0.5)
-        line = b.elemwise(_M.ADD, b.elemwise(_M.MUL, x, b.number(alpha, x)), b.number(beta, x))
-        return b.elemwise(_M.MIN, b.elemwise(_M.MAX, line, b.number(0, x)), b.number(1, x))
-    raise NotConverted(f"its activation {name!r} with {len(numbers)} numbers is not known")
+_ACTIVATIONS = {
+    "Elu": ["alpha"],
+    "HardSigmoid": ["alpha", "beta"],
+    "LeakyRelu": ["alpha"],
+    "Relu": [],
+    "Selu": ["alpha", "gamma"],
+    "Sigmoid": [],
+    "Softplus": [],
+    "Softsign": [],
+    "Tanh": [],
+    "ThresholdedRelu": ["alpha"],
+}
+"""Operators of the standard that become the activation of a product, with their attributes in order."""
+
+
+def _activated(call: Call, x: Value, name: str, numbers: dict[str, AttributeProto]) -> Value:
+    """The activation of a fused operator: an operator of the standard with these attributes."""
+    convert = find_converter(STANDARD, name, _VERSION) if name in _ACTIVATIONS else None
+    if convert is None:
+        raise NotConverted(f"its activation {name!r} is not known")
+    made = convert(Call(name, _VERSION, [x], numbers, [True], call.builder, call.constant))
+    assert isinstance(made, Value)
+    return made
 
 
 # ---- products --------------------------------------------------------------------------------------------------------
@@ -130,7 +139,15 @@ def _fused_conv(call: Call) -> Value:
     added = call.optional(3)
     if added is not None:
         result = b.elemwise(_M.ADD, result, added)
-    return _activated(b, result, call.text("activation", ""), call.reals("activation_params") or [])
+    name, numbers = call.text("activation", ""), call.reals("activation_params") or []
+    if name == "Clip" and len(numbers) == 2:  # the bounds are inputs in the standard
+        least, most = (b.number(number, result) for number in numbers)
+        return b.elemwise(_M.MIN, b.elemwise(_M.MAX, result, least), most)
+    wanted = _ACTIVATIONS.get(name, [])
+    if len(numbers) not in (0, len(wanted)):
+        raise NotConverted(f"its activation {name!r} with {len(numbers)} numbers is not known")
+    given = {n: AttributeProto(name=n, type=AttributeType.FLOAT, f=x) for n, x in zip(wanted, numbers, strict=False)}
+    return _activated(call, result, name, given) if name else result
 
 
 @converts("FusedGemm", domain=MICROSOFT)
@@ -139,9 +156,9 @@ def _fused_gemm(call: Call) -> Value:
     result = first_of(as_standard(call, "Gemm", inputs, "alpha", "beta", "transA", "transB"))
     name = call.text("activation", "")
     call.know("activation_alpha", "activation_beta", "activation_gamma")
-    wanted = {"LeakyRelu": ("activation_alpha",), "HardSigmoid": ("activation_alpha", "activation_beta")}.get(name, ())
-    given = [call.real(n) for n in wanted if n in call.attributes]
-    return _activated(call.builder, result, name, given if len(given) == len(wanted) else [])
+    named = {n: call.attributes.get(f"activation_{n}") for n in _ACTIVATIONS.get(name, [])}
+    given = {n: attribute for n, attribute in named.items() if attribute is not None}
+    return _activated(call, result, name, given) if name else result
 
 
 def with_turned_matrices(b: GraphBuilder, x: Value, turn: int) -> Value:
