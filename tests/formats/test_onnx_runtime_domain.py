@@ -15,7 +15,8 @@ DOMAIN = "com.microsoft"
 RNG = np.random.default_rng(12)
 KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int8): TensorProto.INT8, np.dtype(bool): TensorProto.BOOL,
          np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int32): TensorProto.INT32,
-         np.dtype(np.int64): TensorProto.INT64}  # fmt: skip
+         np.dtype(np.int64): TensorProto.INT64, np.dtype(np.int16): TensorProto.INT16,
+         np.dtype(np.uint16): TensorProto.UINT16}  # fmt: skip
 CASES: list[tuple[str, str, list, dict]] = []
 """Operator, what is special, its inputs (None: left out; a number: a constant), attributes and number of outputs."""
 
@@ -169,6 +170,15 @@ case("DynamicQuantizeLSTM", real(5, 2, 6), steps(1, 6, 32, dtype=np.int8), steps
 case("DynamicQuantizeLSTM", real(5, 2, 6), steps(2, 6, 32, dtype=np.int8), steps(2, 8, 32, dtype=np.int8), None,
      None, None, None, None, positive(2, 32) / 300, np.zeros((2, 32), np.int8), positive(2, 32) / 300,
      np.zeros((2, 32), np.int8), why="per gate", direction="bidirectional", hidden_size=8, outputs="y")  # fmt: skip
+
+for kind, zero in ((np.uint8, 120), (np.int8, -3), (np.uint16, 32700), (np.int16, 5)):
+    step = number(0.004 if np.iinfo(kind).bits == 16 else 0.03)
+    case("QuantizeLinear", real(2, 3, 4), step, number(zero, kind), why=kind.__name__)
+    numbers = RNG.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, (2, 3, 4)).astype(kind)
+    case("DequantizeLinear", numbers, step, number(zero, kind), why=kind.__name__)
+case("QuantizeLinear", real(2, 3, 4), positive(3) / 50, np.array([3, 128, 250], np.uint8), why="channels", axis=1)
+case("DequantizeLinear", steps(2, 3, 4), positive(3), np.array([3, 128, 250], np.uint8), why="channels", axis=-2)
+case("DequantizeLinear", RNG.integers(-900, 900, (2, 3)).astype(np.int32), number(0.01), why="int32")
 
 # These read constants only.
 STORED = ("MatMulNBits",)

@@ -70,7 +70,7 @@ MAX_PARTS = 1 << 21
 """Names and attributes of these, those of functions and branches counted for each call."""
 
 
-_READ_FEW_BITS = ("Cast", "DequantizeLinear")
+_READ_FEW_BITS = ((STANDARD, "Cast"), (STANDARD, "DequantizeLinear"), (MICROSOFT, "DequantizeLinear"))
 """What makes numbers of wider types of stored integers of less than 8 bits: for these it does not matter which."""
 _OF_ONE_PROCESSOR = f"{MICROSOFT}.nchwc."
 """The domain of operators on images whose channels and weights lie in blocks as a processor has vectors."""
@@ -340,7 +340,7 @@ class GraphConverter(ControlFlow):
         label, domain, n_missing = label_of(node), _domain(node.domain), len(self._missing)
         shown = f"{domain}.{node.op_type}" if domain else node.op_type
         reader = f"{_shown(shown)} {brief(label)}"
-        widens = domain == STANDARD and node.op_type in _READ_FEW_BITS
+        widens = (domain, node.op_type) in _READ_FEW_BITS
         inputs = [self._lookup(name, scope, reader, widens) if name else None for name in node.input]
         # What such a node needs is listed already.
         lacks_inputs = None in inputs and any(

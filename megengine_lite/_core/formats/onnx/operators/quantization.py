@@ -21,7 +21,7 @@ from megengine_lite._core.formats.onnx.operators.convolution import (
     with_symmetric_padding,
 )
 from megengine_lite._core.formats.onnx.operators.matrices import flattened, multiplied, unflattened
-from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
+from megengine_lite._core.formats.onnx.operators.table import MICROSOFT, Call, NotConverted, converts
 from megengine_lite._core.formats.onnx.tensors import DTYPES
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT8, INT32, UINT8, DType, DTypeCode
@@ -155,6 +155,7 @@ def _of_elements(call: Call, x: Value, numbers: Value | None, axis: int) -> Valu
 
 
 @converts("QuantizeLinear", since=10)
+@converts("QuantizeLinear", domain=MICROSOFT)
 def _quantize(call: Call) -> Value:
     b, x, scale, zero = call.builder, call.input(0), call.input(1), call.optional(2)
     kind = target_kind(call, "output_dtype", ElementType.UINT8) if zero is None else zero.kind
@@ -166,6 +167,7 @@ def _quantize(call: Call) -> Value:
 
 
 @converts("DequantizeLinear", since=10)
+@converts("DequantizeLinear", domain=MICROSOFT)
 def _dequantize(call: Call) -> Value:
     b, x, scale, zero = call.builder, call.input(0), call.input(1), call.optional(2)
     call.know("axis")
