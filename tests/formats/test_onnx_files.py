@@ -119,6 +119,16 @@ def test_external_values_are_read_at_their_place(tmp_path, monkeypatch):
     np.testing.assert_allclose(run(load("model.onnx"), x=X)[0], EXPECTED, rtol=1e-6)
 
 
+@pytest.mark.parametrize("entries", [{}, {"offset": 8}, {"length": W.nbytes}])
+def test_external_values_take_what_their_shape_needs_if_no_length_is_given(entries, tmp_path):
+    """Other values lie behind them; a package of the model has only theirs."""
+    (tmp_path / "w.bin").write_bytes(bytes(entries.get("offset", 0)) + W.tobytes() + b"others")
+    path = store(tmp_path, external("w.bin", **entries))
+    np.testing.assert_allclose(run(load(path), x=X)[0], EXPECTED, rtol=1e-6)
+    assert main(["pack", path, str(tmp_path / "model.lite")]) == 0
+    np.testing.assert_allclose(run(load(str(tmp_path / "model.lite")), x=X)[0], EXPECTED, rtol=1e-6)
+
+
 def test_external_values_may_lie_behind_2_gib(tmp_path):
     """In a file with a hole, which takes no room on the disk; a model of such a size has them in one file."""
     needed = 2**31 + 2**20

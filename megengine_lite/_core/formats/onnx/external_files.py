@@ -30,7 +30,7 @@ class ExternalFiles:
         self._path = None if path is None else os.path.abspath(path)
         self._what = what
         self._files: dict[str, Cursor | None] = {}
-        self._values: dict[tuple[str | None, ...], memoryview | FilePiece] = {}
+        self._values: dict[tuple[str | int | None, ...], memoryview | FilePiece] = {}
 
     def __len__(self) -> int:
         """How many of them have been opened."""
@@ -48,8 +48,13 @@ class ExternalFiles:
         if not keep:
             self._values = {}
 
-    def value_of(self, tensor: TensorProto) -> memoryview | FilePiece:
+    def value_of(self, tensor: TensorProto, nbytes: int | None) -> memoryview | FilePiece:
         """The bytes of a tensor.
+
+        Parameters
+        ----------
+        nbytes
+            How many it takes if the model does not say it; None: the rest of the file, where that is not known.
 
         Raises
         ------
@@ -59,12 +64,13 @@ class ExternalFiles:
             The file cannot be read.
         """
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        key = tuple(entries.get(name) for name in ("location", "offset", "length"))
+        key = (*(entries.get(name) for name in ("location", "offset", "length")), nbytes)
         found = self._values.get(key)
         if found is None:
             file = self._open(entries.get("location", ""), tensor.name)
             offset = self._number(entries, "offset", 0, tensor.name)
-            length = self._number(entries, "length", max(file.size - offset, 0), tensor.name)
+            rest = max(file.size - offset, 0)
+            length = self._number(entries, "length", rest if nbytes is None else min(nbytes, rest), tensor.name)
             found = self._values[key] = piece_of(file.span(offset, length, f"the value of tensor {brief(tensor.name)}"))
         return found
 

@@ -8,6 +8,7 @@ from typing import Any
 from megengine_lite._core.formats.onnx.external_files import ExternalFiles
 from megengine_lite._core.formats.onnx.messages import EXTERNAL, Message, TensorProto
 from megengine_lite._core.formats.onnx.reader import read_model
+from megengine_lite._core.formats.onnx.tensors import stored_bytes
 from megengine_lite._core.formats.onnx.writer import write_model
 from megengine_lite._core.formats.wire.cursor import Cursor
 
@@ -28,7 +29,7 @@ def in_one_file(buffer: Any, what: str, path: str) -> list[Any]:
         return [buffer]
     files = ExternalFiles(path, what)
     for tensor in outside:
-        tensor.raw_data = files.value_of(tensor)
+        tensor.raw_data = files.value_of(tensor, stored_bytes(tensor, what))
         tensor.external_data, tensor.data_location = (), None
     return list(write_model(record))
 

@@ -119,6 +119,17 @@ def shape_of(tensor: StoredTensorProto, what: str) -> tuple[int, ...]:
     return dims
 
 
+def stored_bytes(tensor: TensorProto, what: str) -> int | None:
+    """How many bytes the value of a dense tensor takes; None if its type is not computed here."""
+    if tensor.data_type in FEW_BITS:
+        bits = FEW_BITS[ElementType(tensor.data_type)][1]
+    elif tensor.data_type in DTYPES:
+        bits = 8 * DTYPES[ElementType(tensor.data_type)].itemsize
+    else:
+        return None
+    return -(-math.prod(shape_of(tensor, what)) * bits // 8)
+
+
 def tensor_constant(
     tensor: StoredTensorProto, files: ExternalFiles, key: Hashable, what: str, widens: bool = False
 ) -> FileConstant:
@@ -148,7 +159,7 @@ def tensor_constant(
             f"{what}: tensor {brief(tensor.name)} is stored in segments; export the model again"
         )
     if tensor.data_location == EXTERNAL:
-        data = files.value_of(tensor)
+        data = files.value_of(tensor, count * dtype.itemsize)
     elif tensor.raw_data is not None:
         data = tensor.raw_data
     else:
