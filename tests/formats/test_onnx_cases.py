@@ -11,8 +11,10 @@ from support.onnx_cases import (
     check,
     check_of_tensors,
     compare,
+    light_models,
     load,
     out_of_scope,
+    values_of_a_light_model,
     whole_models,
 )
 from support.places import ROOT
@@ -138,3 +140,14 @@ def test_whole_models_give_the_values_that_are_stored_with_them():
             faults[name] = f"{type(error).__name__}: {str(error)[:300]}"
     assert not faults
     assert ran >= 120
+
+
+@pytest.mark.parametrize("name", light_models())
+def test_light_networks_give_the_values_that_are_stored_with_them(name):
+    path = light_models()[name]
+    given, wanted = values_of_a_light_model(path)
+    compare(load_model(path.read_bytes()), [([given], [wanted])], 1e-3, 1e-7)
+
+
+def test_there_are_light_networks():
+    assert len(light_models()) >= 9

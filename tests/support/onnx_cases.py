@@ -54,6 +54,27 @@ def whole_models() -> dict[str, tuple[bytes, list[tuple[list[np.ndarray], list[n
     return found
 
 
+def light_models() -> dict[str, Path]:
+    """Files of the networks that the package has without weights, which constants stand for, by name."""
+    import onnx
+
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+
+
+def values_of_a_light_model(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The input that the package takes for such a network, and the output that it has for it."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    (given,) = (value for value in graph.input if value.name not in stored)
+    shape = [d.dim_value for d in given.type.tensor_type.shape.dim]
+    size = int(np.prod(shape))
+    output = onnx.TensorProto.FromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes())
+    return (np.arange(size, dtype=np.float32) / size).reshape(shape), onnx.numpy_helper.to_array(output)
+
+
 def out_of_scope() -> dict[str, str]:
     """Name of a case -> what the error says of it."""
     found, reason = {}, ""
