@@ -18,6 +18,7 @@ from megengine_lite._core.operators.origins import Number, Origin, Shape, ShapeO
 from megengine_lite._core.operators.resize import Taps, apply_taps
 
 _MOST_WEIGHTS = 1 << 26  # of one axis
+_NEAR_A_HALF = 1e-6  # what float32 makes of a half, as in ONNX Runtime
 
 
 @register
@@ -130,7 +131,7 @@ def _coordinates(p: Parameters, length: int, n: int, factor: float, roi: np.ndar
     scale = kind(factor)
     rule = p.coordinates
     if rule == "align_corners":
-        whole = scale * length  # of which the result has the whole elements
+        whole = n if p.by_sizes else scale * length  # of which the result has the whole elements
         x = x * (length - 1) / (whole - 1) if whole > 1 else x * 0
     elif rule == "asymmetric":
         x = x / scale
@@ -158,7 +159,7 @@ def _nearest(how: str, places: np.ndarray, length: int) -> np.ndarray:
     elif how == "ceil":
         found = np.ceil(places)
     else:
-        half = places - np.floor(places) == 0.5
+        half = np.abs(places - np.floor(places) - 0.5) < _NEAR_A_HALF
         down = np.floor(places) if how == "round_prefer_floor" else np.ceil(places)
         found = np.where(half, down, np.rint(places))
     result: np.ndarray = np.clip(found, 0, max(length - 1, 0)).astype(np.int64)
