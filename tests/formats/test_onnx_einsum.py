@@ -74,5 +74,20 @@ def test_products_run_by_kernels(equation):
     assert "Einsum" not in [node.op for node in graph.nodes]
 
 
-def test_sizes_that_numpy_repeats_are_left_to_it():
-    check("ij,jk->ik", [(2, 1), (3, 4)], True)
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("seed", range(100))
+def test_what_has_one_element_along_a_letter_is_repeated(seed, sized):
+    """Products of other sizes may be as large: with 3 x 1 and 1 x 3 elements each letter counts."""
+    chosen = random.Random(seed)
+    terms = ["".join(chosen.sample("abcd", chosen.randint(1, 3))) for _ in range(2)]
+    letters = sorted(set("".join(terms)))
+    sizes = {c: chosen.choice([2, 3]) for c in letters}
+    result = "".join(chosen.sample(letters, chosen.randint(0, len(letters))))
+    shapes = [tuple(chosen.choice([1, sizes[c]]) for c in term) for term in terms]
+    check(f"{','.join(terms)}->{result}", shapes, sized)
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize(("equation", "shapes"), [("abc,abd->cd", [(3, 1, 6), (1, 3, 6)]), ("ij,ij", [(0, 3), (1, 3)])])
+def test_letters_of_two_sizes_whose_product_is_the_same(equation, shapes, sized):
+    check(equation, shapes, sized)

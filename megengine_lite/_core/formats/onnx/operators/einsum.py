@@ -10,12 +10,12 @@ import numpy as np
 
 from megengine_lite._core.formats.onnx.graph_builder import GraphBuilder
 from megengine_lite._core.formats.onnx.graph_values import Value, check_same_kind
-from megengine_lite._core.formats.onnx.operators.activations import product
+from megengine_lite._core.formats.onnx.operators.activations import choose, product
 from megengine_lite._core.formats.onnx.operators.matrices import multiplied
 from megengine_lite._core.formats.onnx.operators.reductions import reduced
 from megengine_lite._core.formats.onnx.operators.table import Call, NotConverted, converts
 from megengine_lite._core.ir.onnx_params import EinsumParam
-from megengine_lite._core.ir.params import ElemwiseMode, ReduceMode
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 
 
 @converts("Einsum", since=12)
@@ -106,6 +106,7 @@ def _contracted(b: GraphBuilder, x: Value, left: str, y: Value, right: str, resu
     if rows and columns and result.index(columns[0]) < result.index(rows[0]):
         return _contracted(b, y, right, x, left, result)  # so that the product need not be transposed
     lead = len(batch)
+    x, y = _of_one_size(b, x, left, y, right, inner)
     x = _ordered(b, x, left, batch + rows + inner)
     y = _ordered(b, y, right, batch + inner + columns)
     if inner:
@@ -117,6 +118,27 @@ def _contracted(b: GraphBuilder, x: Value, left: str, y: Value, right: str, resu
         y = b.with_axes(y, range(lead, lead + len(rows)))
         z = b.elemwise(ElemwiseMode.MUL, x, y)
     return _ordered(b, z, batch + rows + columns, result)
+
+
+def _of_one_size(b: GraphBuilder, x: Value, left: str, y: Value, right: str, inner: str) -> tuple[Value, Value]:
+    """Two terms whose inner letters have one size in both: what has one element there is repeated.
+
+    Elements of the other letters are repeated by the product itself. Nothing is done where sizes are known, since
+    :func:`_by_products` has compared them.
+    """
+    if not inner or None not in (b.known_shape(x), b.known_shape(y)):
+        return x, y
+    one = b.constant(np.ones(1, np.int64))
+    sizes = {}
+    for c in inner:
+        n, m = b.dimension(x, left.index(c)), b.dimension(y, right.index(c))
+        sizes[c] = choose(b, b.compare(ElemwiseMultiTypeMode.EQ, n, one), m, n)
+
+    def repeated(z: Value, letters: str) -> Value:
+        target = [sizes[c] if c in sizes else b.dimension(z, k) for k, c in enumerate(letters)]
+        return b.broadcast(z, b.joined(target, 0).var, z.rank)
+
+    return repeated(x, left), repeated(y, right)
 
 
 def _dimensions(b: GraphBuilder, x: Value, begin: int, count: int) -> list[Value]:
