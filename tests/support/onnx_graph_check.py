@@ -74,6 +74,8 @@ def faults(seed: int, nodes: int = 8) -> Iterator[str]:
         expected = [Expected(graph, session, which) for which in (0, 1)]
     except Exception:
         return
+    if any(a.dtype == np.int64 and not np.array_equal(a, a.astype(np.int32)) for e in expected for a in e.arrays):
+        return  # the API has int32 in the place of int64
     names = [v.name for v in graph.outputs]
     with megengine_lite.load(content, threads=1 + seed % 2) as model:
         for which in (0, 1, 0):
@@ -113,7 +115,10 @@ def _faults_of_what_is_saved(graph: Graph, content: bytes, expected: list[Expect
     options.log_severity_level = 4
     with TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "saved.onnx")
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception:
+            return  # its optimizer can make an invalid model of a valid one
         saved = Path(options.optimized_model_filepath).read_bytes()
     with megengine_lite.load(saved, threads=1) as model:
         for which in (0, 1):

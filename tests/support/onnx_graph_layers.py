@@ -264,7 +264,9 @@ def rounded(g: Graph, v: Value) -> Value | None:
 
 @step()
 def dynamic(g: Graph):
-    if (v := g.pick(FLOATS, range(1, 5))) and (made := g.add("DynamicQuantizeLinear", [v], 3)):
+    v = g.pick(FLOATS, range(1, 5))
+    # Zeros have the scale 1 in ONNX Runtime, and 1 / 255 in the standard's definition.
+    if v and all(a.any() for a in v.arrays) and (made := g.add("DynamicQuantizeLinear", [v], 3)):
         g.add("DequantizeLinear", made)
 
 
