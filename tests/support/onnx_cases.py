@@ -92,11 +92,20 @@ SEQUENCES = "is no tensor; make an input of each tensor, and join them by Sequen
 
 
 def what_the_original_lacks(graph) -> list[str]:
-    """Nodes of a file's graph that compute in types in which the original only converts, or moves elements; and those
-    that combine a row with parts of a tensor, which it reads as if they had no gaps. What is computed may be a row."""
+    """Nodes of a file's graph that compute in types in which the original only converts, or moves elements; those that
+    combine a row with parts of a tensor, which it reads as if they had no gaps (what is computed may be a row); those
+    that it drops while it loads them, and then misses; and norms of all axes."""
     bfloat16, found = DType(DTypeCode.BFLOAT16), []
     with_gaps = set()
+    known = set()  # whose shape the original knows when it loads the file, whatever the inputs are
     for node in graph.nodes:
+        if node.op == "Reshape" and node.inputs[0] in known and node.inputs[0].spec.shape == node.outputs[0].spec.shape:
+            found.append(f"a shape that stays in {node.name}")
+        numbers = node.inputs[1:] if node.op in ("Reshape", "Broadcast") else node.inputs
+        if node.inputs and all(v.const is not None or v in known for v in numbers):
+            known.update(node.outputs)
+        if node.op == "GeneralNorm" and node.params.axis_start == 0:
+            found.append(f"no axis in front of the normalized ones in {node.name}")
         facts = operator_of(node.op).in_original
         if facts.leaves_gaps or (facts.keeps_gaps and node.inputs[0] in with_gaps):
             with_gaps.update(node.outputs)

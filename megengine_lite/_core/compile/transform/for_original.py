@@ -265,8 +265,10 @@ class _FileWriter:
             taken = NOTHING.union(*map(self._behind_numbers, node.inputs))
             inputs = [v for v in map(self._standing, node.inputs) if isinstance(v, Var)]
             results = [v for v in node.outputs if isinstance(v, Var)]  # all: what depends on data is not there
-            # The original drops broadcasts to the same shape while it loads them, and then misses them.
-            is_dropped = len(node.inputs) == 1 or taken or operator_of(node.op).repeats_elements
+            # The original drops broadcasts to the same shape while it loads them, and then misses them; reshapes, too,
+            # where it knows the shape of the data.
+            is_known = bool(node.inputs) and self._behind_shape(node.inputs[0]) <= self.taken
+            is_dropped = len(node.inputs) == 1 or taken or is_known or operator_of(node.op).repeats_elements
             if is_dropped and isinstance(node, Node) and passes_through(node):
                 self.made[node.outputs[0]] = inputs[0]
                 if len(node.inputs) > 1:  # at other sizes it may not

@@ -6,6 +6,7 @@ import math
 
 from megengine_lite._core.compile.transform.counterparts.pieces import Pieces, dtype_of, shape_of
 from megengine_lite._core.compile.transform.counterparts.table import written
+from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
 
@@ -31,6 +32,18 @@ def _as_images(w: Pieces, node: AnyNode) -> list[Var]:
         inputs.append(w.reshaped(var, (1, shape[1], 1, 1)) if per_channel else var)
     found = w.results(node.op, node.params, inputs, len(node.outputs), node.output_dtype)
     return [w.reshaped(v, shape_of(old)) for v, old in zip(found, node.outputs, strict=True)]
+
+
+@written("GeneralNorm", any_size=True)
+def _of_some_axes(w: Pieces, node: AnyNode) -> list[Var]:
+    """The original needs an axis in front of those that are normalized."""
+    p, inputs = node.params, node.inputs
+    if p.axis_start:
+        return w.results(node.op, p, inputs, len(node.outputs), node.output_dtype)
+    moved = params.GeneralNorm(affine=p.affine, eps=p.eps, axis_start=1, axis_end=p.axis_end + 1)
+    wide = [w.with_first_axis(inputs[0]), *inputs[1:]]
+    normal, *others = w.results(node.op, moved, wide, len(node.outputs), node.output_dtype)
+    return [w.without_first_axis(normal), *others]
 
 
 @written("LRN", any_size=True)

@@ -225,6 +225,14 @@ class Pieces:
             return x
         return self.make("Reshape", params.OptionalAxisV1(), [x, self.constant(np.array(shape, np.int32))])
 
+    def with_first_axis(self, x: AnyVar) -> Var:
+        """With an axis of length 1 in front of the others."""
+        return self.make("AxisAddRemove", params.AxisAddRemove(desc=(AxisDesc(AxisMethod.ADD_1, 0),)), [x])
+
+    def without_first_axis(self, x: Var) -> Var:
+        """Without the first axis, whose length is 1."""
+        return self.make("AxisAddRemove", params.AxisAddRemove(desc=(AxisDesc(AxisMethod.REMOVE, 0),)), [x])
+
     def with_last_axis(self, x: AnyVar) -> Var:
         """With an axis of length 1 behind the others."""
         added = AxisDesc(AxisMethod.ADD_1, len(shape_of(x)))

@@ -1,0 +1,68 @@
+"""Files of MegEngine's have no node that the original drops while it loads them, or refuses, because of a shape."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from support.onnx_cases import what_the_original_lacks
+from support.onnx_models import load, make, run
+
+from megengine_lite._core.compile.transform.for_original import for_original
+from megengine_lite._core.formats.load import load_model
+from megengine_lite._core.formats.mge.to_record import new_record
+from megengine_lite._core.formats.mge.writer_v2 import write_v2
+
+F = TensorProto.FLOAT
+RNG = np.random.default_rng(1)
+
+
+def real(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def written(nodes, x, constants, declared):
+    """The operators of the file, which gives what the model gives."""
+    model = make(nodes, [("x", F, declared)], [("y", F, None)], constants)
+    graph = for_original(load_model(model.SerializeToString()).graph, "model", {"x": x.shape})
+    assert what_the_original_lacks(graph) == []
+    content = b"".join(bytes(c) for c in write_v2(new_record(graph)))
+    np.testing.assert_allclose(run(load(content), x=x)[0], run(load(model), x=x)[0], rtol=1e-5, atol=1e-6)
+    return [node.op for node in graph.nodes], content, model
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((5,), -1), ((5,), 0), ((2, 3, 4), 0), ((2, 3, 4), -3), ((2, 3), 1)])
+def test_norms_have_an_axis_in_front_of_the_normalized_ones(shape, axis):
+    x, rest = real(*shape), shape[axis:]
+    one = helper.make_node("LayerNormalization", ["x", "w", "b"], ["y"], axis=axis)
+    written([one], x, {"w": real(*rest), "b": real(*rest)}, list(shape))
+
+
+def view(target_first):
+    """x.view(x.size(0), -1), or x.view(-1, x.size(-1))."""
+    parts = ["n", "rest"] if target_first else ["rest", "n"]
+    return [
+        helper.make_node("Shape", ["v"], ["s"]),
+        helper.make_node("Gather", ["s", "place"], ["n"]),
+        helper.make_node("Concat", parts, ["t"], axis=0),
+        helper.make_node("Reshape", ["v", "t"], ["r"]),
+        helper.make_node("Neg", ["r"], ["y"]),
+    ], {"place": np.array([0 if target_first else -1]), "rest": np.array([-1])}
+
+
+@pytest.mark.parametrize("target_first", [True, False])
+def test_reshapes_to_a_shape_that_is_known_and_stays_are_left_out(target_first):
+    """The data have a shape that the file makes a constant of, whatever its inputs are."""
+    nodes, constants = view(target_first)
+    before = [helper.make_node("Reshape", ["x", "fixed"], ["u"]), helper.make_node("Relu", ["u"], ["v"])]
+    constants["fixed"] = np.array([4, 6])
+    operators, *_ = written(before + nodes, real(2, 12), constants, ["n", 12])
+    assert operators.count("Reshape") == 1
+
+
+@pytest.mark.parametrize("target_first", [True, False])
+def test_reshapes_to_a_shape_that_may_change_are_kept(target_first):
+    nodes, constants = view(target_first)
+    before = [helper.make_node("Relu", ["x"], ["v"])]
+    operators, content, model = written(before + nodes, real(2, 6), constants, ["n", 6])
+    assert "Reshape" in operators
+    x = real(5, 6)
+    np.testing.assert_allclose(run(load(content), x=x)[0], run(load(model), x=x)[0], rtol=1e-6)
