@@ -1,4 +1,4 @@
-"""Files of MegEngine's have no node that the original drops while it loads them, or refuses, because of a shape."""
+"""Files of MegEngine's have no node that the original drops, refuses or computes wrong because of a shape."""
 
 import numpy as np
 import pytest
@@ -66,3 +66,15 @@ def test_reshapes_to_a_shape_that_may_change_are_kept(target_first):
     assert "Reshape" in operators
     x = real(5, 6)
     np.testing.assert_allclose(run(load(content), x=x)[0], run(load(model), x=x)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub"])
+def test_negated_parts_have_no_gaps_where_a_row_is_added(op):
+    nodes = [
+        helper.make_node("Slice", ["x", "begin", "end", "axis"], ["part"]),
+        helper.make_node("Neg", ["part"], ["v"]),
+        helper.make_node("ReduceMax", ["v"], ["row"], axes=[0]),
+        helper.make_node(op, ["v", "row"], ["y"]),
+    ]
+    constants = {"begin": np.array([3]), "end": np.array([6]), "axis": np.array([3])}
+    written(nodes, real(2, 1, 7, 6), constants, ["n", 1, 7, 6])

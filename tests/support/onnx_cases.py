@@ -10,6 +10,7 @@ import numpy as np
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.dtype import FLOAT16, UINT16, DType, DTypeCode
+from megengine_lite._core.ir.params import ElemwiseMode
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.runtime.session import Session
 from support.graphs import session_of
@@ -107,7 +108,8 @@ def what_the_original_lacks(graph) -> list[str]:
         if node.op == "GeneralNorm" and node.params.axis_start == 0:
             found.append(f"no axis in front of the normalized ones in {node.name}")
         facts = operator_of(node.op).in_original
-        if facts.leaves_gaps or (facts.keeps_gaps and node.inputs[0] in with_gaps):
+        keeps_gaps = facts.keeps_gaps or (node.op == "Elemwise" and node.params.mode == ElemwiseMode.NEGATE)
+        if facts.leaves_gaps or (keeps_gaps and node.inputs[0] in with_gaps):
             with_gaps.update(node.outputs)
         if node.op == "Elemwise" and len(node.inputs) == 2:
             for x, row in (node.inputs, node.inputs[::-1]):

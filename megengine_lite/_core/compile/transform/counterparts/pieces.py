@@ -103,7 +103,9 @@ class Pieces:
         node.outputs = made
         self.nodes.append(node)
         facts = operator_of(op).in_original
-        if facts.leaves_gaps or (facts.keeps_gaps and variables[0] in self._with_gaps):
+        # The original makes a difference of a sum with a negated part.
+        keeps_gaps = facts.keeps_gaps or (op == "Elemwise" and parameters.mode == _M.NEGATE)
+        if facts.leaves_gaps or (keeps_gaps and variables[0] in self._with_gaps):
             self._with_gaps.update(made)
         if op == "Broadcast":
             source, _ = self._repeated.get(variables[0], (variables[0], None))
