@@ -78,3 +78,16 @@ def test_negated_parts_have_no_gaps_where_a_row_is_added(op):
     ]
     constants = {"begin": np.array([3]), "end": np.array([6]), "axis": np.array([3])}
     written(nodes, real(2, 1, 7, 6), constants, ["n", 1, 7, 6])
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("shape", [(6, 4), (2, 6, 4)])
+def test_products_read_no_parts_with_gaps(shape, columns):
+    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    nodes = [
+        helper.make_node("Slice", ["x", "begin", "end", "axis"], ["part"]),
+        helper.make_node("Transpose", ["part"], ["turned"], perm=order),
+        helper.make_node("MatMul", ["part", "turned"], ["y"]),
+    ]
+    constants = {"begin": np.array([1]), "end": np.array([1 + columns]), "axis": np.array([-1])}
+    written(nodes, real(*shape), constants, list(shape))

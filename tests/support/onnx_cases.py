@@ -117,6 +117,8 @@ def what_the_original_lacks(graph) -> list[str]:
                 is_row = row.const is None or (shape[0] == 1 and shape[-1] > 1)
                 if x in with_gaps and len(shape) > 1 and is_row:
                     found.append(f"a row for a part with gaps in {node.name}")
+        if node.op in ("BatchedMatrixMul", "MatrixMul") and with_gaps.intersection(node.inputs):
+            found.append(f"a part with gaps in {node.name}")
         types = {v.spec.dtype for v in (*node.inputs, *node.outputs)}
         moves = operator_of(node.op).moves_elements or node.op in ("TypeCvt", "VirtualDep", "GetVarShape")
         if (UINT16 in types and node.op not in ("TypeCvt", "VirtualDep", "GetVarShape")) or (

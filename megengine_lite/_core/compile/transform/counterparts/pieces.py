@@ -92,6 +92,8 @@ class Pieces:
                     return [once if is_whole else self.make("Broadcast", params.Empty(), [once, shape])]
                 self.takes_sizes |= x in self._repeated and _may_be_row_of(row, x)
             variables = self._without_gaps(*variables)
+        if op in ("BatchedMatrixMul", "MatrixMul"):  # the original takes no parts of one column, nor those turned
+            variables = [self._copied(v) if v in self._with_gaps else v for v in variables]
         outputs: list[AnyVar] = [AnyVar(0, "") for _ in range(count)]
         node = AnyNode(op, parameters, variables, outputs, self.name, dtype)
         specs = operator_of(op).infer(node, [known_spec(v) for v in variables])
