@@ -102,6 +102,7 @@ IMAGE = ConvProblem(
 )  # fmt: skip
 CHANNELS = {"groups": 8, "ic": 1, "oc": 1}
 WIDE = {"kernels": planning_kernels(instruction_sets(X86_64)["base"])}  # multiplies 16-bit numbers
+DILATED = {"dilate_h": 2, "pad_h": 2, "dilate_w": 3, "pad_w": 3}
 MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "dilate_w": 6, "pad_w": 6}
 
 
@@ -125,6 +126,9 @@ MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "di
         (CONV_F32, "conv_plain_f32", {}, {}),
         *((CONV_F32, f"conv_winograd{m}_f32", {}, {
             "3 x 3": {"kh": 5}, "stride of 1": {"stride_w": 2}, "not dilated": {"dilate_h": 2}, "one group": CHANNELS,
+        }) for m in (4, 2)),
+        *((CONV_F32, f"conv_dilated_winograd{m}_f32", DILATED, {
+            "3 x 3": {**DILATED, "kh": 5}, "dilation of at most 36": {}, "one group": {**DILATED, **CHANNELS},
         }) for m in (4, 2)),
         (CONV_INT8, "conv_depthwise_int8", CHANNELS, {
             "several groups of one channel": {}, "type that is multiplied": {**CHANNELS, "converts_input": True},

@@ -19,6 +19,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
     group_parts,
     group_runs,
 )
+from megengine_lite._core.cpu.algorithms.phases import PhasePlan
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
 from megengine_lite._core.cpu.packing.float32 import (
@@ -120,12 +121,23 @@ MOSTLY_PADDING = {
     "a row": case(1, 32, 1, 12, 16, (3, 3), p=(4, 8), d=(4, 8), mirrored=True),
     "two that meet everything": case(1, 32, 6, 7, 24, (2, 3), p=(0, 5), d=(1, 5), z=True),
 }
+DILATED = {
+    "even phases": case(1, 24, 12, 16, 40, 3, p=2, d=2, act=A.RELU),
+    "uneven phases": case(2, 40, 11, 13, 33, 3, p=2, d=2, z=True, act=A.SILU),
+    "other rows than columns": case(1, 16, 14, 9, 16, 3, p=(3, 4), d=(3, 4), mirrored=True),
+    "rows only": case(1, 17, 13, 12, 20, 3, p=(2, 1), d=(2, 1), bias=False),
+    "not padded": case(1, 16, 17, 14, 24, 3, d=(3, 2), act=A.CLIP, a=-1.0, b=1.0),
+    "padded twice": case(1, 16, 7, 9, 16, 3, p=(4, 2), d=(2, 2), z=True),
+    "phases without pixels": case(1, 16, 3, 40, 16, 3, p=(5, 6), d=(5, 6)),
+    "all phases": case(1, 8, 19, 20, 8, 3, p=6, d=6),
+}
 CASES = [
     *[("conv_direct_f32", k, v) for k, v in {**DENSE, **OTHER, **COLUMN, **IMAGE}.items()],
     *[("conv_direct_f32", k, v) for k, v in MOSTLY_PADDING.items()],
     *[("conv_taps_f32", k, v) for k, v in MOSTLY_PADDING.items()],
     *[("conv_plain_f32", k, v) for k, v in {**DENSE, **OTHER, **COLUMN, **IMAGE, **DEPTHWISE}.items()],
     *[(f"conv_winograd{m}_f32", k, v) for m in (2, 4) for k, v in DENSE.items()],
+    *[(f"conv_dilated_winograd{m}_f32", k, v) for m in (2, 4) for k, v in DILATED.items()],
     *[("conv_first_f32", k, v) for k, v in IMAGE.items()],
     *[("conv_depthwise_f32", k, v) for k, v in DEPTHWISE.items()],
 ]
@@ -210,7 +222,7 @@ def check_algorithm(c, name, isa):
     results = []
     for threads in (1, 3):
         actual, kernels = run(c, inputs, isa, threads, name)
-        assert ("conv_direct_f32" if name == "conv_taps_f32" else name) in kernels
+        assert (ALGORITHMS[name].kernel or name) in kernels
         assert relative_error(actual, expected) <= ALGORITHMS[name].error
         results.append(actual)
     np.testing.assert_array_equal(*results)  # reproducible: the number of threads does not change a bit
@@ -330,7 +342,8 @@ def problem(**changes):
             {"pad_h": 24, "pad_w": 24, "dilate_h": 24, "dilate_w": 24, "ih": 32, "iw": 32, "oh": 32, "ow": 32},
             "conv_taps_f32",
         ),
-        ({"pad_h": 4, "pad_w": 4, "dilate_h": 4, "dilate_w": 4}, "conv_direct_f32"),
+        ({"pad_h": 4, "pad_w": 4, "dilate_h": 4, "dilate_w": 4}, "conv_dilated_winograd4_f32"),
+        ({"pad_h": 4, "pad_w": 4, "dilate_h": 4, "dilate_w": 4, "ic": 8, "oc": 8}, "conv_direct_f32"),
     ],
 )
 def test_heuristic_chooses(changes, name, isa):
@@ -377,6 +390,33 @@ def test_winograd_plan_gives_every_thread_the_same_work():
             plan = WinogradPlan.make(p, 4, threads)
             assert plan.tile_blocks * plan.parts % threads == 0
             assert plan.tiles * plan.tile_blocks >= math.ceil(size / 4) ** 2
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_winograd_runs_are_longer_where_weights_are_many(isa):
+    """With 512 channels 8 of 81 tiles fit the cache, but each run reads 38 MB of weights."""
+    kernels = kernel_set(isa)
+    sizes = {"kernels": kernels, "oh": 36, "ow": 36}
+    few, many = (WinogradPlan.make(problem(ic=c, oc=c, **sizes), 4) for c in (64, 512))
+    assert few.tile_blocks == 3
+    assert many.tile_blocks == (3 if kernels.width > 4 else 11)  # narrow vectors read inputs more often than weights
+
+
+def test_phases_of_a_dilated_convolution_lie_apart():
+    p = problem(ih=33, iw=30, oh=33, ow=30, pad_h=2, pad_w=3, dilate_h=2, dilate_w=3)
+    plan = PhasePlan.make(p)
+    whole = plan.problem
+    assert (whole.ih, whole.iw, whole.oh, whole.ow) == (35, 32, 35, 32)
+    assert whole.dilate_h == whole.dilate_w == whole.pad_h == whole.pad_w == 1
+    taken = np.zeros((whole.ih + 2, whole.iw + 2), int)
+    seen = np.zeros((p.ih, p.iw), int)
+    for phase, rows, columns in plan.places((2, 3), p.ih, p.iw):
+        seen[phase.row :: 2, phase.column :: 3] += 1
+        assert seen[phase.row :: 2, phase.column :: 3].shape == (rows, columns)
+        taken[phase.top : phase.top + rows + 2, phase.left : phase.left + columns + 2] += 1  # with what is around it
+        taken[phase.top + 1 : phase.top + 1 + rows, phase.left + 1 : phase.left + 1 + columns] += 10
+    assert (seen == 1).all()
+    assert set(np.unique(taken[taken >= 10])) == {11}  # no pixel lies in what is around another phase
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

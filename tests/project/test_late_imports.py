@@ -52,8 +52,8 @@ def families(modules: set[str], package: str) -> set[str]:
         (
             "megengine_lite/bundled/digits.mge", {"convolution", "norm", "reduce", "softmax"},
             {
-                "conv", "conv_direct", "conv_plain", "elemwise", "gather_channels", "matmul", "reduce", "shape",
-                "softmax", "window",
+                "conv", "conv_direct", "conv_plain", "conv_winograd", "elemwise", "gather_channels", "matmul", "reduce",
+                "shape", "softmax", "window",
             },
             {"nn"},
         ),
@@ -103,8 +103,8 @@ def test_all_lowering_functions_exist():
 
 # Modules of ``lower`` with functions that others call, and the table itself.
 HELPERS = {
-    "__init__", "conv_direct", "copying", "deconv_columns", "modes", "quantized_iteration", "requantize", "table",
-    "window",
+    "__init__", "conv_direct", "conv_winograd", "copying", "deconv_columns", "modes", "quantized_iteration",
+    "requantize", "table", "window",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@
 
 * ``algorithm`` - what an entry of a table says, and the choice by cost; start here
 * ``convolution``, ``matmul`` - the tables, with the estimates of cost and the scratch that kernels need
-* ``taps`` - filters that meet padding more than the image, for ``convolution``
+* ``taps``, ``phases`` - filters that meet padding more than the image, and dilated ones, for ``convolution``
 * ``tables`` - all of them by name, and the check of the names in ``policy.forced``
 * ``fast_run`` - ``select``, and the measurement; ``cache`` keeps measurements in a file
 """

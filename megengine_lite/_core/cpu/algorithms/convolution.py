@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import ClassVar
 
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, AlgorithmTable, Condition
+from megengine_lite._core.cpu.algorithms.phases import MAX_PHASES, PhasePlan, has_phases
 from megengine_lite._core.cpu.algorithms.taps import LEAST_CHANNELS, MAX_TAPS, TapPlan, is_mostly_padding
 from megengine_lite._core.cpu.isa import CostFactors
 from megengine_lite._core.cpu.kernel_set import KernelSet
@@ -142,6 +143,8 @@ IN_PARTS = 2
 """What a product costs in parts of groups, which are short sums for single blocks: so many of other convolutions."""
 PAIRS = 0.5
 """What a product of bfloat16 costs, in products of float32."""
+READ_AGAIN = 0.4
+"""What weights cost that are read once more, from the cache that processors share: so much of the first time."""
 SPREAD = 1.3
 """What a product costs whose input is spread over lanes, in products of other convolutions."""
 
@@ -212,8 +215,16 @@ _TAPS: tuple[Condition[ConvProblem], ...] = (
         lambda p: is_mostly_padding(p.window, (p.ih, p.iw)),
     ),
 )
+_3X3: Condition[ConvProblem] = Condition("filters of 3 x 3", lambda p: p.kh == p.kw == 3)
+_DILATED: tuple[Condition[ConvProblem], ...] = (
+    _3X3,
+    Condition(
+        f"a dilation of at most {MAX_PHASES} in all, a stride of 1, a padding of multiples of the dilation", has_phases
+    ),
+    _ONE_GROUP,
+)
 _WINOGRAD: tuple[Condition[ConvProblem], ...] = (
-    Condition("filters of 3 x 3", lambda p: p.kh == p.kw == 3),
+    _3X3,
     Condition("a stride of 1", lambda p: p.stride_h == p.stride_w == 1),
     Condition("filters that are not dilated", lambda p: p.dilate_h == p.dilate_w == 1),
     _ONE_GROUP,
@@ -276,6 +287,12 @@ def _plain_cost(p: ConvProblem) -> float:
     return 2.5 * products + copied + relayout + p.costs.relayout * p.n * p.groups * p.oc * p.oh * p.ow
 
 
+def _far_weights(p: ConvProblem, m: int) -> int:
+    """Transformed weights that come from memory each time, because they are too many for a cache; 0 if they are not."""
+    numbers = (m + 2) ** 2 * p.ic * p.blocks(p.oc) * p.width
+    return numbers if 4 * numbers > p.kernels.isa.near_bytes else 0
+
+
 @record(frozen=True, slots=True)
 class WinogradPlan:
     """How F(m x m, 3 x 3) walks over a problem.
@@ -301,10 +318,21 @@ class WinogradPlan:
 
     @classmethod
     def make(cls, p: ConvProblem, m: int, threads: int = 1, size: int = 4) -> WinogradPlan:
-        """For transformed inputs of ``size`` bytes each."""
+        """For transformed inputs and weights of ``size`` bytes each.
+
+        Runs whose inputs stay in the cache read the weights more often than fewer, longer ones: what reads less wins.
+        """
         count = -(-p.oh // m) * -(-p.ow // m)
-        longest = cls.INPUT_BYTES // (size * (m + 2) ** 2 * p.blocks(p.ic) * p.width)
-        blocks = -(-count // min(max(longest, 8), cls.MAX_TILES))
+        tile = size * (m + 2) ** 2 * p.blocks(p.ic) * p.width
+        output_tiles = -(-p.blocks(p.oc) // TILE_BLOCKS)
+        weights = size * _far_weights(p, m)
+
+        def read(blocks: int) -> int:
+            inputs = tile * -(-count // blocks)
+            return blocks * (weights + inputs * (output_tiles if inputs > cls.INPUT_BYTES else 1))
+
+        in_cache = -(-count // min(max(cls.INPUT_BYTES // tile, 8), cls.MAX_TILES))
+        blocks = min(in_cache, -(-count // cls.MAX_TILES), key=read)
         parts = 1
         if p.n * blocks % threads:
             even = -(-blocks // threads) * threads
@@ -335,7 +363,8 @@ class WinogradPlan:
         """With what it costs to transform an element of the data."""
         lanes, depth = p.blocks(p.oc) * p.width, p.blocks(p.ic) * p.width
         tiles = p.n * -(-p.oh // self.m) * -(-p.ow // self.m)
-        products = lanes * p.ic * self.area * (tiles + p.costs.weight)
+        reads = 1 + READ_AGAIN * (p.n * self.tile_blocks - 1) if _far_weights(p, self.m) else 1
+        products = lanes * p.ic * self.area * (tiles + p.costs.weight * reads)
         return products + transform * tiles * self.area * (lanes + depth)
 
 
@@ -354,6 +383,27 @@ def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
     )
 
 
+def _dilated_cost(p: ConvProblem, m: int) -> float:
+    whole = PhasePlan.make(p).problem
+    copied = p.n * (p.ic * p.ih * p.iw + p.oc * p.oh * p.ow)
+    return WinogradPlan.make(whole, m).cost(whole) + p.costs.relayout * copied
+
+
+def _dilated_winograd(m: int, error: float) -> Algorithm[ConvProblem]:
+    def scratch(p: ConvProblem) -> int:
+        whole = PhasePlan.make(p).problem
+        return WinogradPlan.make(whole, m).scratch(whole)
+
+    return Algorithm(
+        f"conv_dilated_winograd{m}_f32",
+        _DILATED,
+        scratch,
+        cost=lambda p: _dilated_cost(p, m),
+        error=error,
+        kernel=f"conv_winograd{m}_f32",
+    )
+
+
 CONV_F32 = AlgorithmTable(
     "conv_f32",
     (
@@ -367,6 +417,8 @@ CONV_F32 = AlgorithmTable(
         Algorithm("conv_plain_f32", (), _plain_scratch, _plain_cost, error=1e-5),
         _winograd(4, error=2e-5),
         _winograd(2, error=1e-5),
+        _dilated_winograd(4, error=2e-5),
+        _dilated_winograd(2, error=1e-5),
     ),
 )
 

@@ -8,7 +8,7 @@
                   └─ no row, or the function returns False ──────────────────► HostStep: numpy
 
 ``table`` says which function takes which nodes; start there, then with ``softmax``, which is short. The modules
-whose names begin with ``quantized`` are the quantized halves of the families. ``conv_direct``, ``copying``, ``window``,
-``quantized_iteration`` and ``requantize`` are helpers that several families use.
+whose names begin with ``quantized`` are the quantized halves of the families. ``conv_direct``, ``conv_winograd``,
+``copying``, ``window``, ``quantized_iteration`` and ``requantize`` are helpers that families use.
 :mod:`megengine_lite._core.cpu.lowering` is the context that lowering functions work in.
 """

@@ -6,19 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from megengine_lite._core.compile.passes.fuse_conv import as_fused_conv
 from megengine_lite._core.cpu.algorithms.algorithm import Algorithm, check_other_way
 from megengine_lite._core.cpu.algorithms.convolution import (
     CONV_F32,
     ConvProblem,
-    WinogradPlan,
     first_scratch,
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.algorithms.taps import adds_taps
-from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.conv_direct import (
     along_rows,
     emit_direct,
@@ -28,6 +24,7 @@ from megengine_lite._core.cpu.lower.conv_direct import (
     packed_filter,
 )
 from megengine_lite._core.cpu.lower.conv_plain import emit_plain, lower_plain_conv
+from megengine_lite._core.cpu.lower.conv_winograd import emit_dilated, emit_winograd
 from megengine_lite._core.cpu.lower.window import window_arguments
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
@@ -35,7 +32,6 @@ from megengine_lite._core.cpu.steps import blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.operators.window import window_2d
-from megengine_lite.kernels.common.shared_constants import Weights
 
 # Planes of so many pixels, or a multiple: in blocks of 8 channels, half a page. Those of few channels have room.
 CROWDED_PIXELS, FEW_CHANNELS = 64, 64
@@ -170,29 +166,6 @@ def _along_blocks(
     return p, common
 
 
-def _emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
-    plan = WinogradPlan.make(p, m, ctx.config.threads)
-    weights = ctx.weights
-    if weights is Weights.BFLOAT16:  # the output transform would magnify its errors
-        weights = Weights.FLOAT16 if ctx.kernels.isa.widens_float16 else Weights.FLOAT32
-
-    def pack(array: np.ndarray, kernels: KernelSet, threads: int) -> np.ndarray:
-        return packing.pack_winograd(array, m, kernels, threads, weights)
-
-    xt = ctx.blocked(x, p.pad_h, p.pad_w)
-    zt = ctx.blocked(z) if z else None
-    yt = ctx.new_blocked(node.outputs[0])
-    ctx.emit(
-        f"conv_winograd{m}_f32", node, x=xt.ref,
-        w=packed_filter(ctx, node, ("pack_winograd", m, weights), pack), weights=weights,
-        bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref, **blocked_strides("x", xt),
-        x_bottom=p.ih + xt.halo_h, x_right=p.iw + xt.halo_w, **blocked_strides("y", yt), **blocked_strides("z", zt),
-        ic=p.ic, oc=p.oc, oh=p.oh, ow=p.ow, pad_h=p.pad_h, pad_w=p.pad_w, tile_blocks=plan.tile_blocks,
-        parts=plan.parts, **epilogue_arguments(node.params.activation), work=p.n * plan.tile_blocks * plan.parts,
-        scratch=plan.scratch(p), flops=2 * p.products,
-    )  # fmt: skip
-
-
 def _emit_plain(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
     w = node.inputs[1].constant
     if node.params.mirrored:
@@ -210,6 +183,8 @@ _EMIT: dict[str, Callable[..., None]] = {
     "conv_depthwise_f32": _emit_depthwise,
     "conv_group_f32": _emit_group,
     "conv_plain_f32": _emit_plain,
-    "conv_winograd4_f32": partial(_emit_winograd, m=4),
-    "conv_winograd2_f32": partial(_emit_winograd, m=2),
+    "conv_winograd4_f32": partial(emit_winograd, m=4),
+    "conv_winograd2_f32": partial(emit_winograd, m=2),
+    "conv_dilated_winograd4_f32": partial(emit_dilated, m=4),
+    "conv_dilated_winograd2_f32": partial(emit_dilated, m=2),
 }

@@ -110,7 +110,7 @@ _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
 _SAMPLE_F32, _SAMPLE_INT8 = ("sample_f32", "fill_elements"), ("sample_int8", "fill_elements")
-_CONV_F32 = (*dict.fromkeys(a.kernel or a.name for a in CONV_F32), *_NARROW)
+_CONV_F32 = (*dict.fromkeys(a.kernel or a.name for a in CONV_F32), *_NARROW, *_COPY)
 _CONV_INT8 = (
     "conv_depthwise_int8",
     "conv_direct_int8",
