@@ -22,6 +22,7 @@ from megengine_lite._core.cpu.algorithms.convolution import (
 from megengine_lite._core.cpu.algorithms.phases import PhasePlan
 from megengine_lite._core.cpu.kernel_call import KernelCall
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lower.conv_direct import read_bytes, rows_in_band
 from megengine_lite._core.cpu.packing.float32 import (
     merge_groups,
     pack_direct,
@@ -400,6 +401,17 @@ def test_winograd_runs_are_longer_where_weights_are_many(isa):
     few, many = (WinogradPlan.make(problem(ic=c, oc=c, **sizes), 4) for c in (64, 512))
     assert few.tile_blocks == 3
     assert many.tile_blocks == (3 if kernels.width > 4 else 11)  # narrow vectors read inputs more often than weights
+
+
+def test_bands_of_rows_are_those_that_read_the_least():
+    image, weights = 4 * 1024 * 14 * 14, 4 * 1024 * 2048
+    pointwise = problem(kh=1, kw=1, stride_h=2, stride_w=2)
+    assert read_bytes(pointwise, image) == image // 4
+    assert read_bytes(problem(stride_h=2, stride_w=2), image) == read_bytes(problem(), image) == image
+    assert rows_in_band(7, 64, read_bytes(pointwise, image), weights) == 7  # inputs fit the cache: weights once
+    assert rows_in_band(7, 2, image, weights) == 7
+    assert rows_in_band(56, 8, 8 << 20, 64 << 10) == 1  # weights fit the cache, inputs do not: inputs once
+    assert 1 < rows_in_band(56, 8, 2 << 20, 64 << 10) < 56
 
 
 def test_phases_of_a_dilated_convolution_lie_apart():

@@ -161,7 +161,7 @@ def _emit_call(
     oh, ow = p.oh // joined, p.ow * joined
     chunks = -(-ow // MAX_ROW)
     tiles = p.groups * -(-p.blocks(p.oc) // TILE_BLOCKS)
-    x_bytes = x.image * 4 * min(p.kh, p.stride_h) * min(p.kw, p.stride_w) // (p.stride_h * p.stride_w)
+    x_bytes = read_bytes(p, 4 * x.image)
     w_bytes = weight_bytes(weights) * p.groups * p.blocks(p.oc) * ctx.width * p.ic * p.kh * p.kw
     ctx.emit(
         "conv_direct_f32", node, x=x.ref, w=w, weights=weights, bias=bias, z=z.ref if z else None, y=y.ref,
@@ -180,6 +180,11 @@ def joined_rows(p: ConvProblem, *tensors: Tensor | None) -> int:
         return 1
     wanted = range(1, min(p.oh, MOST_JOINED) + 1)
     return next((r for r in wanted if p.oh % r == 0 and (r * p.ow >= MIN_ROW or r == p.oh)), 1)
+
+
+def read_bytes(p: ConvProblem, nbytes: int) -> int:
+    """Of an image of so many bytes: without the pixels that a stride leaves out."""
+    return nbytes * min(p.kh, p.stride_h) * min(p.kw, p.stride_w) // (p.stride_h * p.stride_w)
 
 
 def rows_in_band(oh: int, tiles: int, x_bytes: int, w_bytes: int) -> int:
