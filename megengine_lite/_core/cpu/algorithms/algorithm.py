@@ -1,7 +1,7 @@
 """What the tables of algorithms say: when an algorithm applies, what it needs, how exact it is.
 
-The heuristic and fast-run choose from these tables. Names are those of the kernels, except for ``conv_image_int8``:
-that is ``pack_image_int8`` and ``conv_direct_int8``.
+The heuristic and fast-run choose from these tables. Names are those of the kernels; algorithms that are several kernels
+or calls have names of their own (docs/naming.md).
 """
 
 from __future__ import annotations
