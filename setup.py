@@ -5,8 +5,9 @@ one for the single module in C++. ``python setup.py build_ext --inplace`` builds
 Three environment variables change what is built:
 
 ``MEGENGINE_LITE_BUILD_ONLY``      comma-separated module names (``conv_direct,program``); others stay as they are
-``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped. ``native``: the
-                                   best of this machine, and the one that every processor runs
+``MEGENGINE_LITE_BUILD_ISA``       comma-separated instruction sets (``avx512``); others are skipped, but for those that
+                                   these take kernels from. ``native``: the best of this machine, and the one that every
+                                   processor runs
 ``MEGENGINE_LITE_BUILD_SANITIZE``  ``address``: AddressSanitizer, UndefinedBehaviorSanitizer and checked indices of
                                    memoryviews; ``thread``: ThreadSanitizer. tools/sanitize.py builds so, in a copy of
                                    the sources, and runs the tests
@@ -133,8 +134,8 @@ def has_shipped_sources() -> bool:
 TRANSLATED = SHIPPED if has_shipped_sources() else Path("build/translated")  # the C sources
 
 
-def instruction_sets() -> dict[str, list[str]]:
-    """Name -> compiler flags of each kernel build on this machine's architecture."""
+def instruction_sets() -> dict[str, Any]:
+    """Name -> row of the table for all sets to compile: those that are asked for, and what these take modules from."""
     rows = ISA_TABLE["instruction_sets"]()
     wanted = os.environ.get("MEGENGINE_LITE_BUILD_ISA", "")
     names = [*filter(None, map(str.strip, wanted.split(",")))] or [*rows]
@@ -142,7 +143,8 @@ def instruction_sets() -> dict[str, list[str]]:
         names = ISA_TABLE["native_sets"](processor_macros())
     if unknown := [name for name in names if name not in rows]:
         sys.exit(f"MEGENGINE_LITE_BUILD_ISA names {', '.join(unknown)}; there are {', '.join(rows)} and native")
-    return {name: [*rows[name].flags(COMPILER)] for name in rows if name in names}
+    needed = {home for name in names for home in rows[name].homes}
+    return {name: row for name, row in rows.items() if name in needed}
 
 
 def kernel_flags(name: str) -> list[str]:
@@ -189,8 +191,9 @@ def shared_objects() -> list[SharedObject]:
         if source.stem in CXX_SOURCES:  # by itself, so that nothing else needs a library of C++
             alone = [part(source, module_of(source), core_flags)]
             objects.append(shared_object(module_of(source), alone, [source], index=False, language="c++"))
-    for isa, flags in instruction_sets().items():
-        parts = [part(s, s.stem, [*kernel_flags(s.stem), *flags]) for s in KERNELS]
+    for isa, row in instruction_sets().items():
+        own = [s for s in KERNELS if row.home_of(s.stem) == isa]
+        parts = [part(s, s.stem, [*kernel_flags(s.stem), *row.flags(COMPILER)]) for s in own]
         objects.append(shared_object(f"megengine_lite.kernels._{isa}", parts, KERNELS))
     return objects
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -176,11 +177,22 @@ def test_what_cannot_run_is_an_error_that_names_what_can(forced, name, obstacles
         kernel_sets._instruction_set.__wrapped__(name)
 
 
+@pytest.mark.parametrize("missing", [None, *instruction_sets()])
+def test_a_set_needs_what_it_takes_modules_from(missing, monkeypatch):
+    everything = {feature for row in instruction_sets().values() for feature in row.features}
+    monkeypatch.setattr(processor, "features", lambda: everything)
+    monkeypatch.setattr(kernel_sets, "_built", lambda name: name != missing)
+    refused = {name for name, obstacle in kernel_sets._obstacles.__wrapped__().items() if obstacle}
+    assert refused == {name for name, row in instruction_sets().items() if missing in (name, row.others_from)}
+
+
 def test_a_build_without_the_best_set_takes_the_next(monkeypatch):
     monkeypatch.setattr(kernel_sets, "_forced", lambda: "")
     monkeypatch.setattr(kernel_sets, "_obstacles", lambda: {"best": "not in this build", "good": "", "base": ""})
     assert kernel_sets._choice.__wrapped__() == ("good", {"best": "not in this build", "base": "good is better"})
 
+
+# ---- headers and kernels ---------------------------------------------------------------------------------------------
 
 SIMD = ROOT / "megengine_lite" / "kernels" / "common" / "simd"
 OPERATION = re.compile(r"^(?:ML_INLINE \w+ |#define )(\w+)[( ]", re.M)
@@ -226,6 +238,46 @@ C_SOURCES = [p for p in KERNELS if p.suffix in (".h", ".pxd", ".pyx")]
 @pytest.mark.parametrize("source", [str(s.relative_to(ROOT)) for s in C_SOURCES if s.parent != SIMD])
 def test_kernels_do_not_ask_for_the_instruction_set(source):
     assert CONDITION.findall((ROOT / source).read_text()) == []
+
+
+SHARING = [row for row in table.INSTRUCTION_SETS if row.others_from]
+CIMPORT = re.compile(r"^from megengine_lite\.kernels\.(\S+ cimport (?:\([^)]*\)|.+))", re.M)
+
+
+def definitions(header: str) -> dict[str, str]:
+    """What a header and those that it includes define, each by its name, without comments and what is not code."""
+    _, *parts = OPERATION.split(with_includes(header))
+    bodies = (re.sub(r"#(include|if|endif).*|/\*.*?\*/|\s", "", body) for body in parts[1::2])
+    return dict(zip(parts[::2], bodies, strict=True))
+
+
+def what_differs(row: table.InstructionSet, other: table.InstructionSet) -> set[str]:
+    """The macros and vector operations that mean another thing to kernels."""
+    own, others = definitions(row.header), definitions(other.header)
+    flags = (flag[2:].partition("=")[0] for flag in {*row.flags("gcc")} ^ {*other.flags("gcc")} if flag[:2] == "-D")
+    return {*flags} - {"ML_SIMD_HEADER"} | {name for name in own.keys() & others if own[name] != others[name]}
+
+
+def with_cimports(source: Path) -> str:
+    """The text of a kernel source and of all that it takes from other sources; simd.pxd only tells Cython the names."""
+    text = source.read_text()
+    words = {*re.findall(r"\w+", " ".join(CIMPORT.findall(text)))} - {"simd"}
+    return text + "".join(with_cimports(p) for p in KERNELS if p.suffix == ".pxd" and p.stem in words)
+
+
+@pytest.mark.parametrize("row", SHARING, ids=lambda row: f"{row.architecture}-{row.name}")
+def test_a_set_takes_the_modules_that_would_be_the_same(row):
+    other = instruction_sets(row.architecture)[row.others_from]
+    own = {field: getattr(row, field) for field in ("name", "header", "dot", "features", "gcc", "others_from")}
+    assert other._replace(**own) == row
+    assert not other.others_from and {*other.features} < {*row.features} and {*other.gcc} < {*row.gcc}
+    differing = what_differs(row, other)
+    assert {"DOT_UNSIGNED", "vi_dot"} <= differing
+    word = re.compile(rf"\b(?:{'|'.join(differing)})\b")
+    modules = {p.stem: with_cimports(p) for p in KERNELS if p.suffix == ".pyx"}
+    assert {name for name, text in modules.items() if word.search(text)} == {*table.DOT_MODULES}
+    assert all(row.home_of(name) == (row.name if name in table.DOT_MODULES else other.name) for name in modules)
+    assert all(other.home_of(name) == other.name for name in modules)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)

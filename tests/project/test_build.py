@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from ast import literal_eval
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder, SourceFileLoader
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from support.places import ROOT
 
 import megengine_lite
 from megengine_lite import _compiled, _native
-from megengine_lite._core.cpu.isa import instruction_sets, native_sets
+from megengine_lite._core.cpu.isa import DOT_MODULES, instruction_sets, native_sets
 from megengine_lite._core.cpu.kernel_set import kernel_set
 
 INSTALLED = Path(megengine_lite.__file__).parent
@@ -26,12 +27,38 @@ def test_one_shared_object_has_what_is_compiled_once():
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_one_shared_object_has_the_kernels_of_a_set(isa):
-    kernels, best = kernel_set(isa), kernel_set()
-    index = importlib.import_module(f"megengine_lite.kernels._{isa}")
-    assert {kernels.module(name).__file__ for name in index.MODULES} == {index.__file__}
-    assert len(index.MODULES) > 20
+def test_one_shared_object_has_what_is_compiled_for_a_set(isa):
+    row, kernels, best = instruction_sets()[isa], kernel_set(isa), kernel_set()
+    own, *others = (importlib.import_module(f"megengine_lite.kernels._{home}") for home in row.homes)
+    modules = {*own.MODULES}.union(*(other.MODULES for other in others))
+    assert len(modules) > 20
+    for module in modules:
+        index = own if not others or module in DOT_MODULES else others[0]
+        assert kernels.module(module).__file__ == index.__file__
+    assert {*own.MODULES} >= DOT_MODULES and (not others or {*own.MODULES} == DOT_MODULES)
     assert [kernel.name for kernel in kernels] == [kernel.name for kernel in best]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "labels"),
+    [("avx2_vnni", ["_avx2_vnni", "_avx2"]), ("avx2", ["_avx2"]), ("base,avx2_vnni", ["_avx2_vnni", "_avx2", "_base"])],
+)
+def test_a_set_is_built_with_what_it_takes_modules_from(wanted, labels):
+    code = (
+        "from setup import KERNELS, shared_objects\n"
+        "made = {s.label: [p.name for p in s.parts] for s in shared_objects() if 'kernels' in s.name}\n"
+        "print(len(KERNELS), made)"
+    )
+    environment = {"MEGENGINE_LITE_BUILD_ISA": wanted, "_PYTHON_HOST_PLATFORM": "linux-x86_64"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    count, made = done.stdout.split(" ", 1)
+    made = literal_eval(made)
+    assert [*made] == labels
+    sizes = {label: len(parts) for label, parts in made.items()}
+    assert sizes == {label: len(DOT_MODULES) if label == "_avx2_vnni" else int(count) for label in labels}
 
 
 def test_there_are_few_shared_objects():

@@ -34,6 +34,12 @@ CORE_FLAGS: dict[str, tuple[str, ...]] = {X86_64: ("-march=x86-64",)}
 """Compiler flags, by architecture, of compiled modules that are not kernels: they run on every processor of it."""
 
 
+DOT_MODULES = frozenset(
+    ("conv_depthwise_int8", "conv_direct_int8", "conv_winograd_int8", "gemm_int8", "gemm_wide_int8")
+)
+"""The kernel modules with dot products of bytes: what :class:`DotKind` says is compiled into these, and no others."""
+
+
 class DotKind(Enum):
     """What a set offers for dot products of 8-bit integers, summed up in int32.
 
@@ -125,6 +131,9 @@ class InstructionSet(NamedTuple):
         Compiler flags for gcc.
     clang : tuple of str or None
         Compiler flags for clang; None where they are those of gcc.
+    others_from : str
+        The set that it differs from in dot products of bytes alone. Only ``DOT_MODULES`` are compiled for it; it takes
+        all others from there. Empty if it has all modules itself.
     """
 
     name: str
@@ -139,6 +148,7 @@ class InstructionSet(NamedTuple):
     bfloat16: tuple[str, ...] = ()
     gcc: tuple[str, ...] = ()
     clang: tuple[str, ...] | None = None
+    others_from: str = ""
 
     @property
     def costs(self) -> CostFactors:
@@ -155,6 +165,15 @@ class InstructionSet(NamedTuple):
         """What a core may read over and over without waiting for memory: processors for x86-64 have a third-level cache
         for it, small ones for ARM64 only a second-level one."""
         return 2 << 20 if self.architecture == X86_64 else 256 << 10
+
+    def home_of(self, module: str) -> str:
+        """The name of the set that a kernel module is compiled for, if this set uses it."""
+        return self.others_from if self.others_from and module not in DOT_MODULES else self.name
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The names of the sets that its kernel modules are compiled for."""
+        return (self.name, self.others_from) if self.others_from else (self.name,)
 
     def flags(self, compiler: str) -> tuple[str, ...]:
         """Compiler flags for ``"gcc"`` or ``"clang"``, with the definitions that ``simd.h`` asks for."""
@@ -189,7 +208,7 @@ INSTRUCTION_SETS = (
     ),
     InstructionSet(
         "avx2_vnni", X86_64, "avx2_vnni.h", 8, 16, DotKind.U8S8_QUADS, features=(*_AVX2, "avxvnni"),
-        gcc=("-march=haswell", "-mavxvnni", _GENERIC),
+        gcc=("-march=haswell", "-mavxvnni", _GENERIC), others_from="avx2",
     ),
     InstructionSet(
         "avx2", X86_64, "avx2.h", 8, 16, DotKind.SHORT_PAIRS, features=_AVX2,

@@ -62,7 +62,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"p": lambda pointer: pointer, "
 
 
 class KernelSet:
-    """All kernels compiled for one instruction set. A module is imported when one of its kernels is asked for.
+    """All kernels of one instruction set. A module is imported when one of its kernels is asked for.
 
     Attributes
     ----------
@@ -99,10 +99,10 @@ class KernelSet:
     def __getitem__(self, name: str) -> Kernel:
         from megengine_lite._core.cpu.kernel_index import MODULES  # prepared plans know the modules of their kernels
 
-        present = shared_object(self.isa).MODULES
-        for modules in ([MODULES.get(name, "")], present):  # all of them, if the index does not have it yet
-            if name not in self._kernels:
-                self._add(module for module in modules if module in present)
+        if name not in self._kernels and is_present(self.isa, module := MODULES.get(name, "")):
+            self._add([module])
+        if name not in self._kernels:  # the index does not have it yet
+            self._add(modules_of(self.isa))
         return self._kernels[name]
 
     def _add(self, modules: Iterable[str]) -> None:
@@ -112,9 +112,8 @@ class KernelSet:
                 self._modules[module] = _module(self.isa, module)  # last, for other threads
 
     def __iter__(self) -> Iterator[Kernel]:
-        present = shared_object(self.isa).MODULES
-        self._add(present)
-        return iter(sorted(self._kernels.values(), key=lambda kernel: present.index(kernel.module)))
+        self._add(modules_of(self.isa))
+        return iter(sorted(self._kernels.values(), key=lambda kernel: kernel.module))
 
     def __contains__(self, name: object) -> bool:
         return any(kernel.name == name for kernel in self)
@@ -126,7 +125,7 @@ class KernelSet:
 
 
 def _module(isa: InstructionSet, name: str) -> ModuleType:
-    return importlib.import_module(f"megengine_lite.kernels._{isa.name}.{name}")
+    return importlib.import_module(f"megengine_lite.kernels._{isa.home_of(name)}.{name}")
 
 
 def _bytes_of_struct(kinds: str) -> int:
@@ -148,16 +147,26 @@ def kernels_of(isa: InstructionSet, module: str) -> dict[str, Kernel]:
         needed = _bytes_of_struct(kinds)
         if nbytes != needed:
             raise InternalError(
-                f"kernel {kernel} of megengine_lite.kernels._{isa.name}.{module}: its struct has {nbytes} bytes, its "
+                f"kernel {kernel} of {_module(isa, module).__name__}: its struct has {nbytes} bytes, its "
                 f"table names {len(arguments)} arguments, which take {needed} bytes; build the package again"
             )
         found[kernel] = Kernel(kernel, address, arguments, module)
     return found
 
 
-def shared_object(isa: InstructionSet) -> ModuleType:
-    """The module of the file that has all kernels of an instruction set."""
-    return importlib.import_module(f"megengine_lite.kernels._{isa.name}")
+def shared_object(name: str) -> ModuleType:
+    """The module of the file with what is compiled for an instruction set."""
+    return importlib.import_module(f"megengine_lite.kernels._{name}")
+
+
+def is_present(isa: InstructionSet, module: str) -> bool:
+    """Whether an instruction set has a kernel module, of its own or from another set."""
+    return module in shared_object(isa.home_of(module)).MODULES
+
+
+def modules_of(isa: InstructionSet) -> list[str]:
+    """All kernel modules of an instruction set."""
+    return [m for home in isa.homes for m in shared_object(home).MODULES if isa.home_of(m) == home]
 
 
 def _built(name: str) -> bool:
@@ -180,7 +189,7 @@ def _obstacles() -> dict[str, str]:
         if missing := sorted({*isa.features} - found):
             reasons[name] = "this processor or system lacks " + ", ".join(missing)
         else:
-            reasons[name] = "" if _built(name) else "not in this build"
+            reasons[name] = "" if all(map(_built, isa.homes)) else "not in this build"
     return reasons
 
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from megengine_lite._core.cpu.kernel_set import Kernel, instruction_set, kernels_of, shared_object
+from megengine_lite._core.cpu.kernel_set import Kernel, instruction_set, is_present, kernels_of, shared_object
 from megengine_lite._core.cpu.native_plan import Fault, NativePlan, described_arguments
 from megengine_lite._core.cpu.program import Program, RecordTable
 from megengine_lite._core.device.plan import Arena, PlanReport, Slot, StepTime
@@ -35,10 +35,12 @@ _ERRORS: dict[str, type[LiteError]] = {error.__name__: error for error in (LiteI
 
 
 def kernels_version(config: SessionConfig) -> tuple[str, str]:
-    """The instruction set of a configuration, and the checksum of the file with its kernels."""
-    isa = instruction_set(config.isa)
-    with open_file(str(shared_object(isa).__file__)) as file:
-        return isa.name, f"{xxh64(MappedFile(file, 'kernels'), 0):016x}"
+    """The instruction set of a configuration, and the checksum of the files with its kernels."""
+    isa, checksum = instruction_set(config.isa), 0
+    for home in isa.homes:
+        with open_file(str(shared_object(home).__file__)) as file:
+            checksum = xxh64(MappedFile(file, "kernels"), checksum)
+    return isa.name, f"{checksum:016x}"
 
 
 class MappedPlan(NativePlan):
@@ -121,8 +123,7 @@ def restore(record: PreparedPlan, variables: Mapping[int, AnyVar], config: Sessi
 
 def _kernels(wanted: Sequence[PreparedKernel], config: SessionConfig, what: str) -> list[Kernel]:
     isa = instruction_set(config.isa)
-    present = {*shared_object(isa).MODULES}
-    modules = {m: kernels_of(isa, m) if m in present else {} for m in dict.fromkeys(k.module for k in wanted)}
+    modules = {m: kernels_of(isa, m) if is_present(isa, m) else {} for m in dict.fromkeys(k.module for k in wanted)}
     found = []
     for kernel in wanted:
         here = modules[kernel.module].get(kernel.name)
