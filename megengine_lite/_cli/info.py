@@ -98,7 +98,16 @@ def execute(args: Namespace) -> dict[str, Any]:
     if to_text is not None:
         result["written"] = _write_graph(args, model, shapes, to_text)
     result["slow_here"] = _slow_here(model, shapes, facts)
-    return {**result, **facts, **({"layers": layers} if args.layers else {})}
+    if args.layers:
+        facts |= {"layers": layers, "file_layers": _file_layers(model, shapes, facts)}
+    return {**result, **facts}
+
+
+def _file_layers(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from megengine_lite._core.reports.file_nodes import file_layers
+    from megengine_lite._core.reports.model_facts import first_stage
+
+    return file_layers(model, None if facts["unsupported"] or facts["problem"] else first_stage(model, shapes))
 
 
 def _slow_here(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -> list[dict[str, str]] | None:
@@ -145,11 +154,14 @@ def _measured_elsewhere(model: LoadedModel) -> Iterator[dict[str, str]]:
 def _write_graph(
     args: Namespace, model: LoadedModel, shapes: Shapes, to_text: Callable[[Mapping[str, Any]], str]
 ) -> dict[str, int]:
-    from megengine_lite._core.reports.model_report.collect import without_run
+    from megengine_lite._core.reports.model_report.collect import imported_graph, without_run
     from megengine_lite._core.reports.model_report.report import ModelReport
 
     with progress.waiting("drawing"):
-        report = ModelReport(without_run(model, os.path.basename(args.model), shapes)).content["reports"][0]
+        found = without_run(model, os.path.basename(args.model), shapes)
+        if model.file_graph is not None:
+            found["imported"] = imported_graph(model, shapes)
+        report = ModelReport(found).content["reports"][0]
         return {args.graph: json_files.write_text(args.graph, to_text(report), args.model)}
 
 
@@ -164,7 +176,11 @@ def show(result: dict[str, Any]) -> None:
     n_operators, made = result["file_operators"], sum(result["operators"].values())
     parameters = display.count_text(result["parameters"])
     print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
-    print(f"operators   {n_operators}{'' if made == n_operators else f', imported as {made}'}")
+    if container["format"] == "onnx":
+        made_of = "" if result["operators"] == result["operators_in_file"] else f", imported as {made} operators"
+        print(f"operators   {n_operators} nodes{made_of}")
+    else:
+        print(f"operators   {n_operators}")
     partly = "" if result["complete"] else " (as far as shapes are known)"
     print(f"arithmetic  {display.count_text(result['multiply_adds_total'])} multiply-adds{partly}")
     if result["slow_here"] is not None:
@@ -178,12 +194,16 @@ def show(result: dict[str, Any]) -> None:
     print(display.table(rows, ("", "name", "type", "shape")))
     total = max(result["multiply_adds_total"], 1)
     counts = []
-    for op, n in result["operators"].items():
-        work = result["multiply_adds"].get(op, 0)
-        counts.append((op, n, display.count_text(work) if work else "", f"{100 * work / total:.1f} %" if work else ""))
+    for op in {**result["operators_in_file"], **result["multiply_adds_in_file"]}:
+        n = result["operators_in_file"].get(op)
+        work = result["multiply_adds_in_file"].get(op, 0)
+        shown = (display.count_text(work), f"{100 * work / total:.1f} %") if work else ("", "")
+        counts.append((op, "" if n is None else n, *shown))
     print("\n" + display.table(counts, ("operator", "count", "multiply-adds", "share"), "lrrr"))
+    if any(row[1] == "" for row in counts):
+        print("\noperators without a count are in functions of the model")
     if "layers" in result:
-        print("\n" + _layer_table(result["layers"]))
+        print("\n" + _layer_table(result["file_layers"]))
     if result["unsupported"]:
         unknown = [(u["operator"], u["name"], u.get("inside", "")) for u in result["unsupported"]]
         print(

@@ -118,8 +118,11 @@ class LoadedModel:
     result_names
         What the file calls results, if its variables do not have these names. Of a graph that is made for the shapes of
         inputs, those of the last that was made.
-    n_file_operators
-        How many operators the file has, those of branches and loops among them, where the graph has others.
+    file_operators
+        How often the file has each operator, those of branches and loops among them, where the graph has others.
+    file_graph
+        Makes the graph that the file has, to look at, where ``graph`` has other operators. None if the model was loaded
+        to be run.
     stored_tensors
         The tensors of the file that its operators read, where the graph has others.
     is_secret
@@ -147,7 +150,8 @@ class LoadedModel:
     problem: str | None = None
     as_in_file: Callable[[], ModelGraph] | None = None
     result_names: ResultNames | None = None
-    n_file_operators: int | None = None
+    file_operators: Mapping[str, int] | None = None
+    file_graph: Callable[[], ModelGraph] | None = None
     stored_tensors: Sequence[StoredTensor] | None = None
     is_secret: bool = False
     stamp: tuple[int, ...] | None = None

@@ -12,7 +12,8 @@
 * ``profile`` - the time of every step; ``profile_comparison`` - two of them side by side
 * ``trace`` - the values of all variables; ``io_dump`` writes them to files
 * ``memory_map`` - where a plan puts its tensors
-* ``model_facts`` - what can be said of a model without running it; ``slow_here`` - what its plans tell
+* ``model_facts`` - what can be said of a model without running it; ``slow_here`` - what its plans tell;
+  ``file_nodes`` - the operators of an ONNX file, of which the graph has others
 * ``model_report`` - a report to look at, a package of its own
 * ``differences`` - how much two arrays differ; ``units``, ``text_table`` - numbers and tables as people read them
 

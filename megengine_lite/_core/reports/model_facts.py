@@ -17,7 +17,6 @@ from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
     ConstantPool,
-    DynamicNode,
     DynamicSpec,
     ModelGraph,
     Node,
@@ -26,6 +25,7 @@ from megengine_lite._core.ir.graph import (
     Var,
 )
 from megengine_lite._core.operators import REGISTRY
+from megengine_lite._core.reports.file_nodes import inferred_nodes, known_specs, work_in_file
 from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     Inputs that are not named have the shapes of the file. An input or output has ``declared``, its shape as the file
     says it, if that leaves sizes open and no shapes are given. ``unsupported`` lists the operators that cannot run,
     ``problem`` says why the shapes do not fit; it is None if they do. ``operators`` counts those of the
-    graph by their type, ``file_operators`` those of the file, from which an ONNX model's graph is made.
+    graph by their type, and ``multiply_adds`` their work. ``file_operators`` is the number of those of the file, from
+    which an ONNX model's graph is made, ``operators_in_file`` and ``multiply_adds_in_file`` are the same by the types
+    of the file. Work of an operator that is not counted there is done in functions of the model.
     """
     graph = model.graph
     unsupported = unsupported_operators(graph)
@@ -74,6 +76,9 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
     specs = known_specs(stage) if stage is not None else {}
     in_file = model.listed_graph()
     work, layers = _layers(in_file, stage if in_file is graph else None)
+    counts = Counter(n.op for n in all_nodes(in_file))
+    counts_in_file = counts if model.file_operators is None else Counter(model.file_operators)
+    work_of_file = work if in_file is not graph else work_in_file(graph, stage)
     tensors = tensors_in_file(model, in_file)
     said = {} if shapes else model.open_shapes
     return {
@@ -83,9 +88,11 @@ def model_facts(model: LoadedModel, shapes: Shapes) -> dict[str, Any]:
             _tensor(n, v, specs.get(v) or _said_type(model, n), said)
             for n, v in zip(graph.output_names, graph.outputs, strict=True)
         ],
-        "operators": dict(Counter(n.op for n in all_nodes(in_file)).most_common()),
-        "file_operators": model.n_file_operators or sum(1 for _ in all_nodes(in_file)),
+        "operators": dict(counts.most_common()),
+        "operators_in_file": dict(counts_in_file.most_common()),
+        "file_operators": counts_in_file.total(),
         "multiply_adds": dict(work.most_common()),
+        "multiply_adds_in_file": dict(work_of_file.most_common()),
         "multiply_adds_total": sum(work.values()),
         "complete": stage is not None and stage.next_node == len(graph.nodes),
         "parameters": sum(t.size for t in tensors),
@@ -153,16 +160,6 @@ def unknown_inside(node: AnyNode) -> Sequence[tuple[str, str]]:
 def is_known(node: AnyNode) -> bool:
     """Whether there is an operator that computes a node."""
     return node.params.is_known if isinstance(node.params, ForeignNode) else node.op in REGISTRY
-
-
-def known_specs(stage: Stage) -> dict[AnyVar, Spec]:
-    """Types and shapes of the variables of the model's graph, as far as a stage tells."""
-    return {source: copy.spec for copy, source in stage.original.items() if copy.spec is not None}
-
-
-def inferred_nodes(stage: Stage | None) -> dict[AnyVar, Node | DynamicNode]:
-    """The nodes that a stage has inferred, by the first result in the model's graph."""
-    return {} if stage is None else {stage.original[n.outputs[0]]: n for n in stage.graph.nodes if n.outputs}
 
 
 def _said_type(model: LoadedModel, name: str) -> Spec | None:

@@ -18,7 +18,7 @@ from megengine_lite._core.formats.onnx.messages import (
     TypeProto,
     ValueInfoProto,
 )
-from megengine_lite._core.formats.onnx.ordering import count_nodes
+from megengine_lite._core.formats.onnx.ordering import count_operators
 from megengine_lite._core.formats.onnx.scope import Scope
 from megengine_lite._core.formats.onnx.tensors import DTYPES, element_type
 from megengine_lite._core.ir import onnx_params
@@ -55,8 +55,14 @@ def import_model(
     """
     converter = GraphConverter(record, files, what, narrow_double=narrow_double)
     importer = _Importer(record, what, converter)
+
+    def in_file() -> ModelGraph:
+        return _unconverted(record, files, what).graph
+
     try:
-        return importer.model()
+        model = importer.model()
+        model.file_graph = None if check else in_file
+        return model
     except UnsupportedOperatorError as error:
         if not importer.waits_for_shapes:
             if check:
@@ -64,7 +70,7 @@ def import_model(
             return _unconverted(record, files, what, str(error), converter.not_converted)
     converter = GraphConverter(record, files, what, narrow_double=narrow_double)
     model = _Importer(record, what, converter).model_for_later()
-    model.as_in_file = lambda: _unconverted(record, files, what).graph
+    model.as_in_file = in_file
     return model
 
 
@@ -240,7 +246,7 @@ class _Importer:
             output_types=self._output_types,
             properties={entry.key: entry.value for entry in self._record.metadata_props},
             result_names=self._converter.result_names,
-            n_file_operators=count_nodes(self._main),
+            file_operators=count_operators(self._main),
         )
 
     def _open_shapes(self, outputs: Mapping[str, AnyVar]) -> dict[str, OpenShape | None]:

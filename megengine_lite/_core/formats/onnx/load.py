@@ -43,7 +43,7 @@ def load_onnx(
     model = import_model(record, files, what, check, narrow_double)
     model.other_files = files
     # From here on only constants look at the bytes: memory is given back when nobody looks at a whole file.
-    is_kept = model.as_in_file is not None  # the record, for the graphs of other shapes
+    is_kept = model.as_in_file is not None or model.file_graph is not None  # the record, for other graphs
     files.close(is_kept)
     if is_kept:
         keep_pieces(record)

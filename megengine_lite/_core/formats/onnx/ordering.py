@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from megengine_lite._core.formats.onnx.messages import FunctionProto, GraphProto, NodeProto
@@ -108,12 +109,20 @@ def names_read(graph: GraphProto) -> set[str]:
     return found
 
 
-def count_nodes(graph: GraphProto) -> int:
-    """The nodes of a graph, with those of graphs in them."""
-    count = len(graph.node)
-    for node in graph.node:
-        if node.op_type in WITH_GRAPHS:
-            for attribute in node.attribute:
-                graphs = [*attribute.graphs, *([attribute.g] if attribute.g is not None else [])]
-                count += sum(map(count_nodes, graphs))
-    return count
+def operator_of(node: NodeProto) -> str:
+    """How the operator of a node is called: with its domain, unless that is the standard's."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def count_operators(graph: GraphProto) -> Counter[str]:
+    """How often each operator is in a graph and in the graphs of its nodes. A call of a function counts as one."""
+    found: Counter[str] = Counter()
+    graphs = [graph]
+    while graphs:
+        inner = graphs.pop()
+        found.update(map(operator_of, inner.node))
+        for node in inner.node:
+            if node.op_type in WITH_GRAPHS:
+                for attribute in node.attribute:
+                    graphs += [*attribute.graphs, *([attribute.g] if attribute.g is not None else [])]
+    return found

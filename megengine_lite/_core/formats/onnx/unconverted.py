@@ -20,7 +20,7 @@ from megengine_lite._core.formats.onnx.messages import (
     TensorProto,
     ValueInfoProto,
 )
-from megengine_lite._core.formats.onnx.ordering import count_nodes, in_order, label_of, read_by
+from megengine_lite._core.formats.onnx.ordering import count_operators, in_order, label_of, operator_of, read_by
 from megengine_lite._core.formats.onnx.tensors import DTYPES, initializers_of, name_of, tensor_constant
 from megengine_lite._core.ir.foreign import ForeignNode
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, DynamicSpec, ModelGraph, Spec, TensorSpec
@@ -61,7 +61,7 @@ def unconverted_model(
     blame = _Blame(record, not_converted)
     nodes = [
         AnyNode(
-            _operator(node),
+            operator_of(node),
             ForeignNode(id(node) not in not_converted, dict(_parameters(node)), blame.inside(node)),
             [values[name] for name in read_by(node)],
             [values[name] for name in node.output if name],
@@ -78,14 +78,10 @@ def unconverted_model(
         version=record.ir_version or 0,
         metadata=None,
         has_operator_names=any(node.name for node in graph.node),
-        n_file_operators=count_nodes(graph),
+        file_operators=count_operators(graph),
         properties={entry.key: entry.value for entry in record.metadata_props},
         problem=None if problem is None else problem.removeprefix(f"{what}: "),
     )
-
-
-def _operator(node: NodeProto) -> str:
-    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
 
 
 class _Blame:
@@ -108,7 +104,7 @@ class _Blame:
                 before = len(seen)
                 self._collect(inner, found, seen)
                 if len(seen) == before:  # the fault is its own
-                    found[_operator(inner), label_of(inner)] = None
+                    found[operator_of(inner), label_of(inner)] = None
 
     def _nodes(self, node: NodeProto) -> Iterator[NodeProto]:
         for attribute in node.attribute:

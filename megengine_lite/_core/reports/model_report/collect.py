@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.device.plan import PlanReport
 from megengine_lite._core.ir.declared_shape import with_open_sizes
+from megengine_lite._core.reports.file_nodes import file_nodes, imported_nodes
 from megengine_lite._core.reports.model_facts import first_stage, model_facts, tensors_in_file
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
 from megengine_lite._core.reports.model_report.recorded_run import RecordedRun, all_plans, set_medians
 from megengine_lite._core.reports.model_report.roofline import measure_roof
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite.base import __version__
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
@@ -63,10 +65,7 @@ def without_run(
 ) -> dict[str, Any]:
     """The report on a model that does not run: the graph of the file, and why."""
     facts = _facts(model, shapes)
-    graph = model.listed_graph()
-    stage = None
-    if not facts["unsupported"] and not facts["problem"] and graph is model.graph:
-        stage = first_stage(model, shapes)
+    stage = None if facts["unsupported"] or facts["problem"] else first_stage(model, shapes)
     why = problem or facts["problem"]
     if facts["unsupported"] and not facts["problem"]:
         count = len(facts["unsupported"])
@@ -76,9 +75,20 @@ def without_run(
         **describe(name, size),
         "problem": why,
         "model": facts,
-        **_drawn(file_boxes(graph, stage)),
+        **_drawn(file_boxes(file_nodes(model, stage))),
         "weights": _weights(model),
     }
+
+
+def imported_graph(model: LoadedModel, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The boxes and arrows of the graph that is made of the operators of the file, where both can be told."""
+    try:
+        stage = first_stage(model, shapes)
+    except NOT_ABOUT_THE_MODEL:
+        raise
+    except LiteError:
+        stage = None
+    return _drawn(file_boxes(imported_nodes(model.graph, stage)))
 
 
 def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | None = None) -> dict[str, Any]:
@@ -105,7 +115,7 @@ def with_runs(session: Session, name: str, runs: int, warmup: int, size: int | N
     if explained:
         boxes = planned_boxes(model.graph, parts)
     else:  # a device that does not explain its plans
-        boxes = file_boxes(model.graph, first_stage(model, shapes))
+        boxes = file_boxes(imported_nodes(model.graph, first_stage(model, shapes)))
     in_steps = median(run.seconds for run in recorded)
     if explained:  # the sum of medians, so that the parts of a report fit together
         nodes = (node for plan in plans for node in plan.nodes)

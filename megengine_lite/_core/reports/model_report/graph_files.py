@@ -132,8 +132,19 @@ def _quoted(lines: Sequence[str]) -> str:
 
 
 def to_json(report: Mapping[str, Any]) -> str:
-    """``name``, ``nodes`` as reports have them, and ``edges`` by the places of nodes."""
-    return json.dumps({k: report[k] for k in ("name", "nodes", "edges")}, allow_nan=False, indent=1) + "\n"
+    """``name``, ``nodes`` as reports have them, and ``edges`` by the places of nodes.
+
+    Where the graph that is run has other operators than the file (``imported``), these are that graph's, and ``file``
+    has both of the file, which is what a drawing shows.
+    """
+    found = {"name": report["name"], **_graph(report)}
+    if "imported" in report:
+        found = {"name": report["name"], **_graph(report["imported"]), "file": _graph(report)}
+    return json.dumps(found, allow_nan=False, indent=1) + "\n"
+
+
+def _graph(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {"nodes": report["nodes"], "edges": report["edges"]}
 
 
 FORMS: dict[str, Callable[[Mapping[str, Any]], str]] = {

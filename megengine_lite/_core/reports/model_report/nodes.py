@@ -9,13 +9,12 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.expand import all_nodes
-from megengine_lite._core.compile.infer import Stage
 from megengine_lite._core.device.plan import PlanReport
 from megengine_lite._core.ir.expansion import Expansion, Subgraphs
 from megengine_lite._core.ir.foreign import ForeignNode
-from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Node, Spec, TensorSpec
-from megengine_lite._core.operators import REGISTRY
-from megengine_lite._core.reports.model_facts import inferred_nodes, is_known, known_specs, unknown_inside
+from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, Spec, TensorSpec
+from megengine_lite._core.reports.file_nodes import FileNodes
+from megengine_lite._core.reports.model_facts import is_known, unknown_inside
 from megengine_lite._core.reports.model_report.recorded_run import (
     NodeTime,
     Parts,
@@ -295,18 +294,14 @@ def _title(node: AnyNode) -> str:
     return next((v.name for v in node.outputs if v.name), node.name)
 
 
-def file_boxes(graph: ModelGraph, stage: Stage | None) -> Boxes:
-    """The boxes of a model that does not run; ``stage`` has the shapes that are known. ``unknown`` marks operators."""
-    boxes = Boxes()
-    specs = known_specs(stage) if stage is not None else {}
-    inferred = inferred_nodes(stage)
+def file_boxes(file: FileNodes) -> Boxes:
+    """The boxes of a graph that does not run. ``unknown`` marks operators."""
+    boxes, specs, graph = Boxes(), file.specs, file.graph
     made: dict[AnyVar, int] = {}
     for given in graph.inputs:
         outputs = [tensor_facts(specs.get(given, given.spec))]
         made[given] = boxes.add("input", "Input", given.name, (), outputs=outputs)
     for node in graph.nodes:
-        known = inferred.get(node.outputs[0]) if node.outputs else None
-        work = 2 * REGISTRY[known.op].multiply_adds(known) if isinstance(known, Node) else 0
         place = boxes.add(
             "operator",
             node.op,
@@ -315,7 +310,7 @@ def file_boxes(graph: ModelGraph, stage: Stage | None) -> Boxes:
             parameters=parameter_values(node.params),
             inputs=[tensor_facts(specs.get(v, v.spec)) for v in node.inputs[:MOST_LISTED]],
             outputs=[tensor_facts(specs.get(v, v.spec), v.name) for v in node.outputs[:MOST_LISTED]],
-            operations=work,
+            operations=2 * file.multiply_adds.get(node, 0),
             unknown=not is_known(node),
             **({"inside": [f"{op} {name}" for op, name in inside]} if (inside := unknown_inside(node)) else {}),
         )
