@@ -211,6 +211,31 @@ def test_every_public_name_is_on_a_page():
     assert [name for name in public_names() if name not in words] == []
 
 
+def test_names_of_onnx_runtime_are_right():
+    """Those in the first columns of the page for its users."""
+    runtime = pytest.importorskip("onnxruntime")
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    words = words_of(DOCS / "coming-from-onnx-runtime.md")
+    assert {"InferenceSession", "SessionOptions", "run_with_iobinding"} <= words
+    text = (DOCS / "coming-from-onnx-runtime.md").read_text()
+    quoted = [
+        code for first in re.findall(r"^\| ([^|]*`[^|]*) \|", text, re.M) for code in re.findall(r"`(.*?)`", first)
+    ]
+    named = {name for code in quoted for name in re.findall(r"(?<![\w\"])[A-Za-z]\w{3,}", re.sub(r'".*?"', "", code))}
+    kinds = (runtime.InferenceSession, runtime.SessionOptions, runtime.OrtValue, runtime.IOBinding, state.ModelMetadata)
+    known = {name for place in (runtime, state, *kinds) for name in dir(place)}
+    known |= {
+        p
+        for kind in kinds
+        for f in vars(kind).values()
+        if inspect.isfunction(f)
+        for p in inspect.signature(f).parameters
+    }
+    ours = {"session", "binding", "feeds", "data", "path", "bytes", "None", "ValueError", "callback", "onnxruntime"}
+    assert named - known - ours == set() and len(named & known) > 30
+
+
 def described_classes() -> list[str]:
     """Public classes that have members of their own."""
     return [
