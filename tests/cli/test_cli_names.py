@@ -12,7 +12,7 @@ from support.loader_samples import input_operator, operator, to_bytes
 from megengine_lite._cli import display
 from megengine_lite._core.cpu.algorithms.cache import serialize_cache
 from megengine_lite._core.formats.mge.records import ModelRecord
-from megengine_lite._core.ir.params import Elemwise, ElemwiseMode
+from megengine_lite._core.ir.params import Elemwise, ElemwiseMode, Softmax
 from megengine_lite.cli import main
 
 EVIL = "n\x1b]0,x\x07\x1b[2J\r\x9b31m\u202eü"
@@ -158,3 +158,45 @@ def test_columns_are_as_wide_as_names_are_shown():
         f"{shown}  1",
         f"{'c':{len(shown)}}  2",
     ]
+
+
+LONG = "begin" + "x" * 3000 + "end"
+
+
+@pytest.fixture
+def long_name(tmp_path):
+    """A chain of three operators, of which the one in the middle has a name of thousands of characters."""
+    operators = [input_operator(0, "a")]
+    for k, name in enumerate(("short", LONG, "last")):
+        operators.append(operator("Softmax", (k,), (k + 1,), Softmax(axis=0), name=name))
+    path = tmp_path / "model.mge"
+    path.write_bytes(to_bytes(ModelRecord("v2", 101300, operators, [(3, "")], {1: "short", 2: LONG, 3: "y"})))
+    return path
+
+
+TABLES = {
+    "info": ("--layers",),
+    "verify": ("--layers", "--other=--option graph_opt_level=0"),
+    "profile": ("--iter", "1", "--option", "graph_opt_level=0"),
+    "run": ("--input", "a=[1]", "--model-info"),
+    "bench": ("--iter", "1"),
+}
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_one_long_name_does_not_make_all_lines_long(command, long_name, run_json, capsys):
+    words = [command, str(long_name), *TABLES[command]]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if LONG not in line) < 300
+    if command in ("info", "verify"):
+        assert LONG not in "".join(lines)
+        (row,) = (line for line in lines if "beginx" in line)
+        assert re.search(r" beginx+\.\.\.x+end ", row)
+        assert LONG in str(run_json(*words))
+
+
+def test_names_at_the_end_of_a_table_stay_whole():
+    rows = [(1, "short"), (2, LONG), (LONG, "short")]
+    lines = display.table(rows, ("", "name")).splitlines()
+    assert lines[3].endswith(LONG) and [len(lines[k]) for k in (1, 2, 4)] == [162, 87, 87]
