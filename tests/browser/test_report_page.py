@@ -168,6 +168,59 @@ def test_a_chosen_operator_is_not_faded_by_a_search(show, digits, scheme):
     assert page.inner_text("#found") == "1 found, Enter goes to one"
 
 
+def luminance(colour) -> float:
+    """Of an sRGB colour, as the accessibility guidelines define it."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in colour)]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrasts(shown) -> list[float]:
+    """Of each text on the boxes of the graph with what is behind it."""
+    written = shown.page.evaluate(
+        """() => {
+            const found = [], { prototype } = CanvasRenderingContext2D, { fillText } = prototype;
+            const { graph } = reportPage, { canvas } = graph;
+            const many = canvas.width / canvas.clientWidth;
+            prototype.fillText = function (text, x, y) {
+                const { a, d, e, f } = this.getTransform();
+                const place = [Math.round((x - 3) * a + e), Math.round(y * d + f)];
+                if (this.textAlign === "right") place[0] = Math.round((x + 3) * a + e);
+                found.push({ ink: this.fillStyle, part: this.globalAlpha, place });
+            };
+            graph.paint();
+            prototype.fillText = fillText;
+            const pixel = (place) => [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
+            const seen = found.filter(({ place: [x, y] }) => x >= 0 && y >= 0 && x < canvas.width && y < canvas.height);
+            return seen.map(({ ink, part, place }) => [ink, part, pixel(place).slice(0, 3)]);
+        }"""
+    )
+    found = []
+    for ink, part, back in written:
+        colour = [int(ink[k : k + 2], 16) for k in (1, 3, 5)]
+        seen = [part * c + (1 - part) * b for c, b in zip(colour, back, strict=True)]
+        dark, light = sorted((luminance(seen), luminance(back)))
+        found.append((light + 0.05) / (dark + 0.05))
+    return found
+
+
+@pytest.mark.parametrize("search", ["", "softmax", "no such thing"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_on_boxes_can_be_read_whatever_their_colour(show, digits, scheme, search):
+    """With the contrast of 4.5 that the accessibility guidelines ask for, in all heats."""
+    report = copy.deepcopy(digits)
+    timed = [n for n in only(report)["nodes"] if n.get("ms")]
+    for k, node in enumerate(timed):
+        node["ms"] = (k + 1) ** 2 * 0.1
+    shown = show(report, scheme=scheme)
+    if search:
+        shown.painted(lambda: shown.page.fill("#search", search))
+    for scale in (0.4, 1.0):
+        shown.page.evaluate(f"() => reportPage.graph.zoom({scale} / reportPage.graph.scale)")
+        shown.page.evaluate("() => Object.assign(reportPage.graph, { left: 5, top: 5 })")
+        found = contrasts(shown)
+        assert len(found) >= 4 and min(found) >= 4.5
+
+
 def test_wheel_keys_and_buttons_zoom(show, digits):
     shown = show(digits)
     page = shown.page

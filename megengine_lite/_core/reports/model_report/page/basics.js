@@ -125,15 +125,18 @@ const rgb = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 function heat(part) {
   const place = Math.min(Math.max(part, 0), 1) * 4;
   const low = Math.min(Math.floor(place), 3);
-  return colours.heat[low].map((v, k) => Math.round(v + (colours.heat[low + 1][k] - v) * (place - low)));
+  return mixed(colours.heat[low], colours.heat[low + 1], place - low);
 }
+
+/** A colour between two others: the first for 0, the second for 1. */
+const mixed = (a, b, part) => a.map((v, k) => Math.round(v + (b[k] - v) * part));
 
 const css = (colour) => `rgb(${colour.join(",")})`;
 
 /** Black or white, whichever is easier to read on a colour. */
 function inkOn(colour) {
   const [r, g, b] = colour.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.3 ? "#14171c" : "#ffffff";
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 ? "#14171c" : "#ffffff";
 }
 
 const heatGradient = () => `linear-gradient(to right, ${colours.heat.map(css).join(", ")})`;

@@ -1,6 +1,8 @@
 // The graph: boxes and arrows on a canvas, of which only what is in view is drawn.
 
 const SHOW_NAMES = 0.62, SHOW_OPERATORS = 0.3, MOST_ZOOM = 2.5, CELL = 512;
+// Of the colours of boxes that a search has not found. Their texts stay readable.
+const FADED = 0.25, FADED_TEXT = 0.7;
 
 class GraphView {
   /** `page` gives the report, and is told of choices. */
@@ -207,15 +209,17 @@ class GraphView {
     const [x, y] = [xs[k] - box[0] / 2, ys[k] - box[1] / 2];
     const isOperator = node.kind === "operator";
     const part = isOperator ? this.page.heatOf(k) : null;
-    const back = part === null ? null : heat(part);
-    context.globalAlpha = this.matches && !this.matches.has(k) && k !== this.page.chosen ? 0.25 : 1;
-    context.fillStyle = back ? css(back) : isOperator ? colours.box : colours.panel;
+    const faded = this.matches && !this.matches.has(k) && k !== this.page.chosen;
+    const usual = part === null ? rgb(isOperator ? colours.box : colours.panel) : heat(part);
+    const back = faded ? mixed(rgb(colours.back), usual, FADED) : usual;
+    context.fillStyle = css(back);
     context.strokeStyle = colours["box-line"];
     context.lineWidth = Math.max(1, 0.6 / this.scale);
     context.beginPath();
     if (this.scale < 0.15) context.rect(x, y, box[0], box[1]);
     else context.roundRect(x, y, box[0], box[1], isOperator ? 5 : box[1] / 2);
     context.fill();
+    context.globalAlpha = faded ? FADED : 1;
     if (isOperator && runsInNumpy(node)) {
       context.setLineDash([6, 4]);
       context.strokeStyle = colours.text;
@@ -226,14 +230,15 @@ class GraphView {
     if (k === this.page.chosen) [context.strokeStyle, context.lineWidth] = [colours.accent, Math.max(3.5, 2 / this.scale)];
     context.stroke();
     context.setLineDash([]);
-    if (this.scale >= SHOW_OPERATORS) this.paintText(context, node, k, x, y, box, back);
+    context.globalAlpha = faded ? FADED_TEXT : 1;
+    if (this.scale >= SHOW_OPERATORS) this.paintText(context, node, k, x, y, box, part === null ? colours.text : inkOn(back));
     context.globalAlpha = 1;
   }
 
-  paintText(context, node, k, x, y, box, back) {
+  paintText(context, node, k, x, y, box, ink) {
     const isOperator = node.kind === "operator";
     const indent = isOperator ? 7 : 15; // the ends of other boxes are round
-    context.fillStyle = back ? inkOn(back) : colours.text;
+    context.fillStyle = ink;
     context.textBaseline = "middle";
     const share = this.page.shareOf(k);
     const room = box[0] - 2 * indent;
