@@ -221,6 +221,44 @@ def test_texts_on_boxes_can_be_read_whatever_their_colour(show, digits, scheme, 
         assert len(found) >= 4 and min(found) >= 4.5
 
 
+def heats(shown) -> list[float]:
+    return shown.page.evaluate("() => reportPage.report.nodes.map((n, k) => n.ms > 0 ? reportPage.heatOf(k) : -1)")
+
+
+def test_colours_tell_operators_apart_beside_one_that_takes_far_longer(show, large):
+    report = copy.deepcopy(large)
+    operators = [k for k, n in enumerate(only(report)["nodes"]) if n["kind"] == "operator"]
+    for place, k in enumerate(operators):
+        only(report)["nodes"][k].update(ms=0.001 * (1 + place % 100), kernels=[])
+    only(report)["nodes"][operators[0]]["ms"] = 500.0
+    only(report).update(steps_ms=sum(n.get("ms", 0) for n in only(report)["nodes"]))
+    shown = show(report)
+    found = dict(zip((n.get("ms") for n in only(report)["nodes"]), heats(shown), strict=True))
+    assert found[500.0] == 1 and found[0.001] < 0.06 and 0.45 < found[0.1] < 0.55
+    assert len({round(heat, 3) for heat in found.values()}) > 90
+    legend = shown.page.inner_text("#legend").replace("\xa0", " ")
+    top = re.search(r"([\d.]+) µs and more per operator, ([\d.]+) µs in the middle", legend)
+    assert float(top[1]) == pytest.approx(4 * float(top[2]), rel=0.01) and 0.39 < float(top[1]) / 1000 < 0.41
+
+
+@pytest.mark.parametrize(
+    ("times", "wanted"),
+    [
+        ([1, 4, 16, 9], [0.25, 0.5, 1, 0.75]),
+        ([400, 1, 1, 1], [1, 0.05, 0.05, 0.05]),  # what takes nearly no time may look alike
+        ([100, 10, 10, 2.5], [1, 0.5, 0.5, 0.25]),
+        ([7], [1]),
+    ],
+)
+def test_colours_are_square_roots_of_times(show, digits, times, wanted):
+    report = copy.deepcopy(digits)
+    timed = [k for k, n in enumerate(only(report)["nodes"]) if n.get("ms")]
+    for place, k in enumerate(timed):
+        only(report)["nodes"][k]["ms"] = times[place] if place < len(times) else 0.0
+    found = heats(show(report))
+    assert [found[k] for k in timed[: len(times)]] == pytest.approx(wanted)
+
+
 def test_wheel_keys_and_buttons_zoom(show, digits):
     shown = show(digits)
     page = shown.page

@@ -1,5 +1,11 @@
 // Puts the page together: one report is shown at a time, one operator may be chosen.
 
+// What takes so many times as long as nearly all other operators is an exception, such as a first step with cold caches.
+// One operator of EXCEPTIONS may be one, at least one of each graph. Colours tell the others apart, if these take more
+// than a small part of the time.
+const FAR_ABOVE = 4, EXCEPTIONS = 50, SMALL = 0.02;
+const MIDDLE = 0.25; // of the hottest time, has half the heat
+
 class Page {
   constructor() {
     this.chosen = null;
@@ -12,7 +18,7 @@ class Page {
     this.number = number;
     this.report = content.reports[number];
     this.chosen = null;
-    this.longest = Math.max(...this.report.nodes.map((node) => node.ms || 0), 0);
+    this.readScale();
     this.names = new Map(this.report.nodes.map((node, k) => [node.name, k]));
     for (const [k, tab] of [...byId("tabs").children].entries()) tab.setAttribute("aria-selected", String(k === number));
     byId("search").value = byId("found").textContent = "";
@@ -20,6 +26,15 @@ class Page {
     this.graph.show(this.report);
     showDetails(this);
     this.paint();
+  }
+
+  /** Finds the time of the strongest colour: the longest, or less if that is an exception. */
+  readScale() {
+    const times = this.report.nodes.map((node) => node.ms || 0).filter((ms) => ms > 0).sort((a, b) => b - a);
+    const sum = (list) => list.reduce((total, ms) => total + ms, 0);
+    const others = times.slice(Math.max(1, Math.floor(times.length / EXCEPTIONS)));
+    this.longest = times[0] || 0;
+    this.hottest = sum(others) > SMALL * sum(times) ? Math.min(this.longest, FAR_ABOVE * others[0]) : this.longest;
   }
 
   /** Draws everything that depends on colours or on the width; at once if there is no time, as before printing. */
@@ -71,8 +86,9 @@ class Page {
     return ms > 0 ? ms / this.report.steps_ms : 0;
   }
 
+  /** Square roots, so that what takes little is told apart, too. */
   timeHeatOf(k) {
-    return this.longest > 0 ? (this.report.nodes[k].ms || 0) / this.longest : 0;
+    return this.hottest > 0 ? Math.sqrt(Math.min((this.report.nodes[k].ms || 0) / this.hottest, 1)) : 0;
   }
 
   partingOf(k) {
@@ -81,7 +97,7 @@ class Page {
 
   /** The part of the strongest colour that a box has; null where there is nothing to tell. */
   heatOf(k) {
-    if (this.colour === "time") return this.longest > 0 ? this.timeHeatOf(k) : null;
+    if (this.colour === "time") return this.hottest > 0 ? this.timeHeatOf(k) : null;
     const layer = this.partingOf(k);
     return layer === null ? null : layer.reason ? 1 : layer.snr_db === null ? 0 : 1 - Math.min(Math.max(layer.snr_db, 0), 160) / 160;
   }
@@ -147,7 +163,10 @@ function showLegend(page) {
   bar.style.background = heatGradient();
   const parts = [];
   if (page.colour === "parting") parts.push("160 dB", bar, "0 dB signal to noise");
-  else if (page.longest > 0) parts.push("0", bar, `${msText(page.longest)} per operator`);
+  else if (page.hottest > 0) {
+    const more = page.hottest < page.longest ? " and more" : "";
+    parts.push("0", bar, `${msText(page.hottest)}${more} per operator, ${msText(MIDDLE * page.hottest)} in the middle`);
+  }
   if (nodes.some(runsInNumpy)) parts.push(element("span", { class: "sample" }), "runs in numpy");
   if (nodes.some((n) => n.unknown)) parts.push(element("span", { class: "sample wrong" }), "not known");
   clear(legend, ...parts);
