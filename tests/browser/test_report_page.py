@@ -520,6 +520,22 @@ def test_unknown_operators_are_marked_and_told_of(show):
     assert "not known here" in page.inner_text("#details")
 
 
+def test_the_operator_that_ends_the_run_is_marked_and_told_of(show):
+    text = """(float[n, 4] x) => (float[a, b] y) <int64[2] sizes = {2, 6}> {
+        r = Relu(x) bad = Reshape(r, sizes) y = Exp(bad)
+    }"""
+    network = onnx_models.load(onnx_models.bytes_of_text(text))
+    network.get_io_tensor("x").set_data_by_copy(np.zeros([5, 4], np.float32))
+    shown = show(network.report(runs=1))
+    page = shown.page
+    assert "Reshape 'bad'" in page.inner_text("#problem")
+    assert "fails" in page.inner_text("#legend") and "fails" in texts_of_graph(shown)
+    assert "THE RUN ENDS AT" in page.inner_text("#details").upper()
+    red = shown.pixels().get("179,38,30", 0)
+    page.click("#details .link >> text=Reshape bad")
+    assert "The run ends here" in page.inner_text("#details") and red > 50
+
+
 def test_what_is_not_known_inside_of_an_operator_is_shown_with_it(show, tmp_path):
     pytest.importorskip("onnx")
     from onnx import helper

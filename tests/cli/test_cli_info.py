@@ -60,6 +60,13 @@ def test_operators_that_are_not_known_are_marked(run_json, tmp_path):
     assert next(t.text for t in marked.iter("{http://www.w3.org/2000/svg}text")) == "Frobnicate<b>"
 
 
+def test_the_operator_that_shapes_do_not_fit_is_marked(run_json, tmp_path):
+    (tmp_path / "m.mge").write_bytes(two_inputs((2, 3)))
+    run_json("info", tmp_path / "m.mge", "--shape", "a=5x3", "--graph", tmp_path / "g.json")
+    nodes = json.loads((tmp_path / "g.json").read_text())["nodes"]
+    assert [n["kind"] for n in nodes if n.get("failed")] == ["operator"]
+
+
 def test_wrong_names_and_places_of_graphs_are_errors(error_of, tmp_path):
     assert "g.png" in error_of("info", "no_such.mge", "--graph", "g.png")
     assert "cannot be written" in error_of("info", DIGITS, "--graph", tmp_path / "no" / "g.svg")

@@ -9,7 +9,8 @@
 
 * ``collect`` - what a report says; start here
 * ``recorded_run`` - which plans ran, in which loops, and how long
-* ``nodes`` - the operators as a graph: as a plan runs them, or as the file has them if it cannot run
+* ``nodes`` - the operators as a graph: as a plan runs them, or as the file has them if it cannot run; ``failing`` finds
+  the operator that an error is about
 * ``roofline`` - the most operations and bytes per second, measured
 * ``layers`` - the results of two runs, operator by operator
 * ``comparison`` - two reports side by side

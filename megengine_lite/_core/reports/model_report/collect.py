@@ -12,6 +12,7 @@ from megengine_lite._core.device.plan import PlanReport
 from megengine_lite._core.ir.declared_shape import with_open_sizes
 from megengine_lite._core.reports.file_nodes import file_nodes, imported_nodes
 from megengine_lite._core.reports.model_facts import first_stage, model_facts, tensors_in_file
+from megengine_lite._core.reports.model_report.failing import failing_nodes
 from megengine_lite._core.reports.model_report.nodes import Boxes, file_boxes, planned_boxes
 from megengine_lite._core.reports.model_report.recorded_run import RecordedRun, all_plans, set_medians
 from megengine_lite._core.reports.model_report.roofline import measure_roof
@@ -71,11 +72,13 @@ def without_run(
         count = len(facts["unsupported"])
         why = f"{count} operator{'s are' if count > 1 else ' is'} not supported"
     why = with_open_sizes(why, model.graph.declared, shapes) if why else why
+    file = file_nodes(model, stage)
+    failing = failing_nodes(model, file.graph, why) if not facts["unsupported"] else []
     return {
         **describe(name, size),
         "problem": why,
         "model": facts,
-        **_drawn(file_boxes(file_nodes(model, stage))),
+        **_drawn(file_boxes(file, failing)),
         "weights": _weights(model),
     }
 

@@ -26,10 +26,11 @@ _STYLE = """\
 svg { background: #fff; font: 11px system-ui, "DejaVu Sans", sans-serif; }
 path { fill: none; stroke: #9aa3af; } .head { fill: #9aa3af; stroke: none; }
 rect { fill: #fff; stroke: #a9b1bc; } .input rect, .output rect { fill: #f6f7f9; }
-.unknown rect { stroke: #b3261e; stroke-width: 2.5; } text { fill: #1c2127; } .op { font-weight: 600; }
+.unknown rect, .failed rect { stroke: #b3261e; stroke-width: 2.5; } text { fill: #1c2127; } .op { font-weight: 600; }
 @media (prefers-color-scheme: dark) {
 svg { background: #14171c; } path { stroke: #66707d; } .head { fill: #66707d; }
-rect { fill: #1c2128; stroke: #5b6572; } .input rect, .output rect { fill: #14171c; } .unknown rect { stroke: #ff8f86; }
+rect { fill: #1c2128; stroke: #5b6572; } .input rect, .output rect { fill: #14171c; }
+.unknown rect, .failed rect { stroke: #ff8f86; }
 text { fill: #e4e8ee; }
 }
 """
@@ -40,6 +41,8 @@ def _about(node: Mapping[str, Any]) -> Iterator[str]:
     yield f"{node['op']} {node['name']}"
     if node.get("unknown"):
         yield f"not supported: {', '.join(node['inside'])}" if node.get("inside") else "not supported"
+    if node.get("failed"):
+        yield "the run ends here with an error"
     for title in ("inputs", "outputs"):
         tensors = node.get(title, ())
         shown = [f"{t['type'] or '?'} {shape_text(t['shape'])}" for t in tensors[:_MOST_LISTED]]
@@ -88,7 +91,7 @@ def _path(points: Sequence[float]) -> str:
 
 
 def _box(node: Mapping[str, Any], x: float, y: float) -> list[str]:
-    kinds = f"{node['kind']}{' unknown' if node.get('unknown') else ''}"
+    kinds = " ".join([node["kind"], *(name for name in ("unknown", "failed") if node.get(name))])
     radius = 5 if node["kind"] == "operator" else BOX_HEIGHT / 2
     return [
         f'<g class="{kinds}" transform="translate({x:g} {y:g})">',
@@ -118,7 +121,9 @@ def to_dot(report: Mapping[str, Any]) -> str:
     for k, node in enumerate(report["nodes"]):
         shapes = " ".join(shape_text(t["shape"]) for t in node.get("outputs", ())[:_MOST_LISTED])
         shown = [text for text in (node["op"], node["name"], shapes) if text]
-        style = ", color=red" if node.get("unknown") else ", style=rounded" if node["kind"] != "operator" else ""
+        style = ", style=rounded" if node["kind"] != "operator" else ""
+        if node.get("unknown") or node.get("failed"):
+            style = ", color=red"
         lines.append(f"n{k} [label={_quoted(shown)}, tooltip={_quoted([*_about(node)])}{style}];")
     lines += [f"n{source} -> n{target};" for source, target in report["edges"]]
     return "\n".join([*lines, "}"]) + "\n"

@@ -98,6 +98,9 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
         lines += table(
             ("operator", "name", "inside"), ((n["op"], n["name"], ", ".join(n.get("inside", ()))) for n in unknown)
         )
+    if failed := [n for n in nodes if n.get("failed")]:
+        lines += ["## Where the run ends with an error", ""]
+        lines += table(("operator", "name"), ((n["op"], n["name"]) for n in failed))
     if "ms" not in report:
         return lines
     total = report["steps_ms"]

@@ -5,7 +5,7 @@ A box is a dictionary of plain types. ``kind`` is ``"input"``, ``"operator"`` or
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.expand import all_nodes
@@ -294,8 +294,8 @@ def _title(node: AnyNode) -> str:
     return next((v.name for v in node.outputs if v.name), node.name)
 
 
-def file_boxes(file: FileNodes) -> Boxes:
-    """The boxes of a graph that does not run. ``unknown`` marks operators."""
+def file_boxes(file: FileNodes, failing: Collection[AnyNode] = ()) -> Boxes:
+    """The boxes of a graph that does not run. ``unknown`` and, of those that end the run, ``failed`` mark operators."""
     boxes, specs, graph = Boxes(), file.specs, file.graph
     made: dict[AnyVar, int] = {}
     for given in graph.inputs:
@@ -312,6 +312,7 @@ def file_boxes(file: FileNodes) -> Boxes:
             outputs=[tensor_facts(specs.get(v, v.spec), v.name) for v in node.outputs[:MOST_LISTED]],
             operations=2 * file.multiply_adds.get(node, 0),
             unknown=not is_known(node),
+            **({"failed": True} if node in failing else {}),
             **({"inside": [f"{op} {name}" for op, name in inside]} if (inside := unknown_inside(node)) else {}),
         )
         made.update(dict.fromkeys(node.outputs, place))

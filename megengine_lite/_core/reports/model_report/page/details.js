@@ -31,9 +31,11 @@ function overview(page) {
   const { nodes } = page.report;
   const order = nodes.map((_, k) => k).filter((k) => nodes[k].ms > 0).sort((a, b) => nodes[b].ms - nodes[a].ms);
   const unknown = nodes.map((_, k) => k).filter((k) => nodes[k].unknown);
+  const failed = nodes.map((_, k) => k).filter((k) => nodes[k].failed);
   return [
     element("p", { class: "muted" }, "Click an operator to see its parameters, shapes and kernels. The wheel zooms, dragging moves."),
     list("Not supported", unknown.slice(0, 50).map((k) => linkTo(page, k, nodes[k].inside && ` with ${nodes[k].inside.join(", ")}`))),
+    list("The run ends at", failed.map((k) => linkTo(page, k))),
     list("Take longest", order.slice(0, 12).map((k) => linkTo(page, k, `  ${msText(nodes[k].ms)}, ${shareText(page.shareOf(k))}`))),
   ];
 }
@@ -50,6 +52,7 @@ function operator(page, k) {
     element("h3", {}, titleOf(node)),
     element("p", { class: "muted" }, node.kind === "operator" ? node.op : `${node.kind} of the model`),
     node.unknown && !node.inside ? element("p", { class: "problem" }, "This operator is not known here, so the model cannot run.") : null,
+    node.failed ? element("p", { class: "problem" }, "The run ends here, with the error that stands above.") : null,
     node.inside ? element("p", { class: "problem" }, "Inside of this operator are some that are not known here, so the model cannot run.") : null,
     list("Not known inside", (node.inside || []).map((text) => element("span", {}, text))),
     pairs(

@@ -225,7 +225,7 @@ class GraphView {
       context.strokeStyle = colours.text;
       context.lineWidth = 1.8;
     }
-    if (node.unknown) [context.strokeStyle, context.lineWidth] = [colours.wrong, Math.max(2.5, 1.5 / this.scale)];
+    if (node.unknown || node.failed) [context.strokeStyle, context.lineWidth] = [colours.wrong, Math.max(2.5, 1.5 / this.scale)];
     if (this.matches && this.matches.has(k)) [context.strokeStyle, context.lineWidth] = [colours.accent, 2];
     if (k === this.page.chosen) [context.strokeStyle, context.lineWidth] = [colours.accent, Math.max(3.5, 2 / this.scale)];
     context.stroke();
@@ -252,7 +252,7 @@ class GraphView {
     }
     context.font = `600 12px ${FONT}`;
     context.fillText(fitted(node.op, room, context.font, shortenedAtEnd), x + indent, y + 12.5);
-    const note = node.unknown ? "not known" : share >= 0.005 ? shareText(share) : "";
+    const note = node.unknown ? "not known" : node.failed ? "fails" : share >= 0.005 ? shareText(share) : "";
     const taken = note ? context.measureText(note).width + 8 : 0;
     if (note) {
       context.textAlign = "right";

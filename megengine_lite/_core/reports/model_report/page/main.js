@@ -110,6 +110,7 @@ class Page {
     if (node.rounds !== undefined) lines.push(countOf(node.rounds, "round"));
     if (node.runs !== undefined) lines.push(`runs ${countOf(node.runs, "time")}`);
     if (node.unknown) lines.push("not known here");
+    if (node.failed) lines.push("the run ends here with an error");
     return lines.join("\n");
   }
 }
@@ -169,6 +170,7 @@ function showLegend(page) {
   }
   if (nodes.some(runsInNumpy)) parts.push(element("span", { class: "sample" }), "runs in numpy");
   if (nodes.some((n) => n.unknown)) parts.push(element("span", { class: "sample wrong" }), "not known");
+  if (nodes.some((n) => n.failed)) parts.push(element("span", { class: "sample wrong" }), "fails");
   clear(legend, ...parts);
 }
 
