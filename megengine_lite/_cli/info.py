@@ -107,7 +107,8 @@ def _file_layers(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -
     from megengine_lite._core.reports.file_nodes import file_layers
     from megengine_lite._core.reports.model_facts import first_stage
 
-    return file_layers(model, None if facts["unsupported"] or facts["problem"] else first_stage(model, shapes))
+    stage = None if facts["unsupported"] or facts["problem"] else first_stage(model, shapes)
+    return file_layers(model, stage, shapes)
 
 
 def _slow_here(model: LoadedModel, shapes: Shapes, facts: Mapping[str, Any]) -> list[dict[str, str]] | None:

@@ -131,6 +131,25 @@ def test_the_node_of_the_file_is_marked(kind, source, tmp_path):
     assert to_svg(found).count('class="operator failed"') == 1 and to_dot(found).count("color=red") == 1
 
 
+def test_shapes_that_the_file_says_for_other_inputs_are_not_shown():
+    from onnx import load_model_from_string, shape_inference
+
+    text = """(float[4, 6] x) => (float[3, 8] y) <int64[2] sizes = {3, 8}> {
+        r = Relu(x)
+        bad = Reshape(r, sizes)
+        y = Exp(bad)
+    }"""
+    made = shape_inference.infer_shapes(load_model_from_string(onnx_models.bytes_of_text(text)))
+    assert {info.name for info in made.graph.value_info} == {"r", "bad"}
+    model = megengine_lite.load(made.SerializeToString(), threads=1)
+
+    def shown(size):
+        (found,) = model.report({"x": np.zeros([size, 6], FLOAT)}, runs=1, warmup=0).content["reports"]
+        return {n["name"]: n["outputs"][0]["shape"] for n in found["nodes"] if n["kind"] != "output"}
+
+    assert shown(5) == {"x": [5, 6], "r": None, "bad": None, "y": None}
+
+
 @pytest.mark.parametrize("name", ["add", ""])
 def test_the_operator_of_a_file_of_megengine_is_marked(name):
     record = ModelRecord("v2", 101300, [input_operator(0, "x", (3,))], [(3, "")], {3: "y"})

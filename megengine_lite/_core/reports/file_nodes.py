@@ -7,7 +7,8 @@ told here by the names of the file's own values and nodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._core.compile.infer import Stage
@@ -15,6 +16,7 @@ from megengine_lite._core.ir.graph import (
     AnyNode,
     AnyVar,
     DynamicNode,
+    DynamicSpec,
     ModelGraph,
     Node,
     Spec,
@@ -25,6 +27,9 @@ from megengine_lite._records import field, record
 
 if TYPE_CHECKING:
     from megengine_lite._core.formats.loaded_model import LoadedModel
+
+
+NO_SHAPES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 @record(slots=True)
@@ -51,14 +56,25 @@ def imported_nodes(graph: ModelGraph, stage: Stage | None) -> FileNodes:
     return FileNodes(graph, {} if stage is None else known_specs(stage), dict(_work(graph, stage)))
 
 
-def file_nodes(model: LoadedModel, stage: Stage | None) -> FileNodes:
-    """Those of the file; ``stage`` tells what is known of the model's graph."""
+def file_nodes(model: LoadedModel, stage: Stage | None, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES) -> FileNodes:
+    """Those of the file.
+
+    Parameters
+    ----------
+    stage
+        Tells what is known of the model's graph.
+    shapes
+        Those that inputs are given, where the model does not run with them and there is no stage.
+    """
     if model.file_graph is None:
-        listed = model.listed_graph()
-        return imported_nodes(listed, stage if listed is model.graph else None)
-    graph = model.file_graph()
+        graph = model.listed_graph()
+        if stage is not None and graph is model.graph:
+            return imported_nodes(graph, stage)
+    else:
+        graph = model.file_graph()
     found = FileNodes(graph)
-    if stage is None:
+    if stage is None or model.file_graph is None:
+        found.specs = _with_shapes(graph, shapes)
         return found
     by_name = dict(_named_specs(model, stage))
     for var in {*graph.inputs, *graph.outputs, *(v for n in graph.nodes for v in (*n.inputs, *n.outputs))}:
@@ -72,6 +88,19 @@ def file_nodes(model: LoadedModel, stage: Stage | None) -> FileNodes:
     return found
 
 
+def _with_shapes(graph: ModelGraph, shapes: Mapping[str, tuple[int, ...]]) -> dict[AnyVar, Spec]:
+    """What is known of variables if inputs get these shapes: if they are others, not what the file says of results."""
+    given: dict[AnyVar, Spec] = {
+        v: TensorSpec(shapes[v.name], v.spec.dtype)
+        for v in graph.inputs
+        if v.name in shapes and isinstance(v.spec, TensorSpec) and v.spec.shape != shapes[v.name]
+    }
+    if not given:
+        return {}
+    made = (v for node in graph.nodes for v in node.outputs if v.const is None)
+    return {**{v: DynamicSpec(v.spec.dtype) for v in made if v.spec is not None}, **given}
+
+
 def work_in_file(graph: ModelGraph, stage: Stage | None) -> Counter[str]:
     """Multiply-adds by the operators of the file that the nodes of a model's graph were made for."""
     found: Counter[str] = Counter()
@@ -80,9 +109,9 @@ def work_in_file(graph: ModelGraph, stage: Stage | None) -> Counter[str]:
     return found
 
 
-def file_layers(model: LoadedModel, stage: Stage | None) -> list[dict[str, Any]]:
+def file_layers(model: LoadedModel, stage: Stage | None, shapes: Mapping[str, tuple[int, ...]]) -> list[dict[str, Any]]:
     """Operator, name, shapes and multiply-adds of each node of the file, in order."""
-    known = file_nodes(model, stage)
+    known = file_nodes(model, stage, shapes)
     return [
         {
             "operator": node.op,

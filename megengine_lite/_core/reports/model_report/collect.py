@@ -72,7 +72,7 @@ def without_run(
         count = len(facts["unsupported"])
         why = f"{count} operator{'s are' if count > 1 else ' is'} not supported"
     why = with_open_sizes(why, model.graph.declared, shapes) if why else why
-    file = file_nodes(model, stage)
+    file = file_nodes(model, stage, shapes)
     failing = failing_nodes(model, file.graph, why) if not facts["unsupported"] else []
     return {
         **describe(name, size),
