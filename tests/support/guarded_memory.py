@@ -200,7 +200,7 @@ class GuardedArena(HostArena):
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 
 RAN: set[tuple[str, str]] = set()
-"""Instruction set and name of the kernels that have run in guarded memory."""
+"""Instruction set that they are compiled for, and name, of the kernels that have run in guarded memory."""
 _faults: list[WildWrite] = []
 _scratches = threading.local()
 
@@ -235,8 +235,9 @@ def _guarded_kernel(isa: str, name: str, address: int, nbytes: int, at_end: bool
 
 @cache
 def _names() -> dict[int, tuple[str, str]]:
-    """Instruction set and name of each kernel that can run here, by address."""
-    return {kernel.address: (name, kernel.name) for name in runnable_sets() for kernel in kernel_set(name)}
+    """Instruction set that it is compiled for, and name, of each kernel that can run here, by address."""
+    sets = map(kernel_set, runnable_sets())
+    return {kernel.address: (own.isa.home_of(kernel.module), kernel.name) for own in sets for kernel in own}
 
 
 def _guarded_address(address: int, scratch: int, at_end: bool) -> int:
