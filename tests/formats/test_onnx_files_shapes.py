@@ -1,8 +1,10 @@
-"""Files of MegEngine's have no node that the original drops, refuses or computes wrong because of a shape."""
+"""Files of MegEngine's have no node that the original drops, refuses or computes wrong because of shapes or numbers."""
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.graphs import run as run_session
+from support.graphs import session_of
 from support.onnx_cases import what_the_original_lacks
 from support.onnx_models import load, make, run
 
@@ -91,3 +93,27 @@ def test_products_read_no_parts_with_gaps(shape, columns):
     ]
     constants = {"begin": np.array([1]), "end": np.array([1 + columns]), "axis": np.array([-1])}
     written(nodes, real(*shape), constants, list(shape))
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize(("shape", "axis"), [((4, 6), -1), ((2, 6, 5), 1), ((3, 1), 1)])
+def test_softmax_of_masked_rows(op, shape, axis):
+    """The original's operator has NaN where all numbers of a row are small. Here the pieces are one step again."""
+    x = real(*shape)
+    x[0] = -10000
+    _, content, model = written([helper.make_node(op, ["x"], ["y"], axis=axis)], x, {}, ["n", *shape[1:]])
+    more = real(5, *shape[1:])
+    for network in (load(content), load(model)):
+        (y,) = run(network, x=more)
+        assert np.isfinite(y).all()
+        assert y.shape == more.shape
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_softmax_in_pieces_is_one_step_here(axis):
+    x = real(2, 6, 5)
+    _, content, _ = written([helper.make_node("Softmax", ["x"], ["y"], axis=axis)], x, {}, ["n", 6, 5])
+    session = session_of(load_model(content).graph)
+    run_session(session, x=x)
+    (plan,) = session.plans()
+    assert [step.origin.op for step in plan.steps] == ["Softmax"]

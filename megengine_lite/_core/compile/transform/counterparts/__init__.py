@@ -10,7 +10,7 @@ it is, if files have it. The functions are in modules by kinds of operators:
 
 =================  ===================================================================================================
 ``arithmetic``     functions of elements: rounding, division, bits, choices
-``reductions``     of several axes and of any type; sums and products up to each element; losses
+``reductions``     of several axes and of any type; softmax; sums and products up to each element; losses
 ``shapes``         padding, repeating, joining, slicing
 ``indexing``       gathering, scattering, sorting
 ``images``         pooling and resampling, axis by axis

@@ -1,4 +1,4 @@
-"""Reductions of several axes and of any type, and sums up to each element."""
+"""Reductions of several axes and of any type, softmax, and sums up to each element."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT32, INT32
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, Var
 from megengine_lite._core.ir.onnx_reduction import OnnxReduction
-from megengine_lite._core.ir.params import ElemwiseMultiTypeMode, ReduceMode
+from megengine_lite._core.ir.params import ElemwiseMode, ElemwiseMultiTypeMode, ReduceMode
 from megengine_lite._core.operators.base import normalize_axis
 
 _R = OnnxReduction
@@ -74,6 +74,17 @@ def _position(w: Pieces, node: AnyNode) -> Var:
     return w.make("Argmax", p, [w.converted(w.compare(ElemwiseMultiTypeMode.EQ, x, best), FLOAT32)])
 
 
+@written("Softmax", any_size=True)
+def _shares(w: Pieces, node: AnyNode) -> Var:
+    """Softmax in pieces. The original's compares with 0, too, and has NaN where all numbers of a row are below -87."""
+    x, dtype = node.inputs[0], dtype_of(node.inputs[0])
+    axis = normalize_axis(node, node.params.axis, len(shape_of(x)))
+    carried = w.converted(x, FLOAT32)
+    shifted = w.subtract(carried, w.reduced(ReduceMode.MAX, carried, [axis]))
+    exponentials = w.elemwise(ElemwiseMode.EXP, shifted)
+    return w.converted(w.divide(exponentials, w.reduced(ReduceMode.SUM, exponentials, [axis])), dtype)
+
+
 @written("Cumulative", any_size=True)
 def _cumulative(w: Pieces, node: AnyNode) -> Var:
     p, (x, place) = node.params, node.inputs
@@ -128,7 +139,7 @@ def _loss(w: Pieces, node: AnyNode) -> Var:
         chosen = w.at_most(one, is_right, of_class)
         factor = w.reshaped(w.reduced(ReduceMode.SUM, chosen, [1]), shape_of(right))
     found = w.reshaped(w.reduced(ReduceMode.SUM, w.at_most(one, is_right, x), [1]), shape_of(right))
-    losses = w.elemwise(params.ElemwiseMode.NEGATE, w.multiply(found, factor))
+    losses = w.elemwise(ElemwiseMode.NEGATE, w.multiply(found, factor))
     if p.ignored is not None:
         counts = w.converted(differs, FLOAT32)
         losses, factor = w.at_most(one, counts, losses), w.at_most(one, counts, factor)
