@@ -95,8 +95,8 @@ SEQUENCES = "is no tensor; make an input of each tensor, and join them by Sequen
 def what_the_original_lacks(graph) -> list[str]:
     """Nodes of a file's graph that compute in types in which the original only converts, or moves elements; those that
     combine a row with parts of a tensor, which it reads as if they had no gaps (what is computed may be a row); those
-    that it drops while it loads them, and then misses; norms of all axes; and softmax, which is NaN there for small
-    numbers."""
+    that it drops while it loads them, and then misses; softmax, which is NaN there for small numbers; and layer norms,
+    which take the square of the mean from the mean square there."""
     bfloat16, found = DType(DTypeCode.BFLOAT16), []
     with_gaps = set()
     known = set()  # whose shape the original knows when it loads the file, whatever the inputs are
@@ -106,10 +106,10 @@ def what_the_original_lacks(graph) -> list[str]:
         numbers = node.inputs[1:] if node.op in ("Reshape", "Broadcast") else node.inputs
         if node.inputs and all(v.const is not None or v in known for v in numbers):
             known.update(node.outputs)
-        if node.op == "GeneralNorm" and node.params.axis_start == 0:
-            found.append(f"no axis in front of the normalized ones in {node.name}")
         if node.op == "Softmax":
             found.append(f"a row of small numbers in {node.name}")
+        if node.op in ("GeneralNorm", "LayerNorm"):
+            found.append(f"a small variance in {node.name}")
         facts = operator_of(node.op).in_original
         keeps_gaps = facts.keeps_gaps or (node.op == "Elemwise" and node.params.mode == ElemwiseMode.NEGATE)
         if facts.leaves_gaps or (keeps_gaps and node.inputs[0] in with_gaps):
