@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megengine_lite._api.comparison import compare_output, described, divides_by_zero, problem_of, tolerance
+from megengine_lite._api.comparison import compare_result, described, divides_by_zero, problem_of, tolerance
 from megengine_lite._api.integer_inputs import integer_ranges
 from megengine_lite._api.loading import read_model, rewritten
 from megengine_lite._api.options import LiteConfig
@@ -102,7 +102,7 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
         if problem_of(here, values) is not None:
             continue
         try:
-            _check_outputs(here, there, values, limit)
+            found = _check_outputs(here, there, values, limit)
         except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError:
@@ -113,24 +113,29 @@ def _compare(model: LoadedModel, made: LoadedModel, compared: list[dict[str, Sha
             forgiven = True
             continue
         compared.append(sizes)
+        notes += found
         return
     reason = "divides integers by 0" if forgiven else "does not take random inputs"
     notes.append(f"not compared: the model {reason} of the sizes {described(sizes)}")
 
 
-def _check_outputs(here: Session, there: Session, given: Mapping[str, np.ndarray], limit: float) -> None:
-    """Raises if the file that was made cannot be run, or gives other outputs than the model has given."""
+def _check_outputs(here: Session, there: Session, given: Mapping[str, np.ndarray], limit: float) -> list[str]:
+    """Raises if the file that was made cannot be run, or gives other outputs than the model has given.
+
+    Gives notes about outputs that could not be compared as all others are.
+    """
     problem = problem_of(there, _as_in(there.model, given))
     if problem is not None:
         raise own_fault(f"the file that was made cannot be run: {problem}") from problem
     sizes = {name: value.shape for name, value in given.items()}
+    notes = []
     for name in here.output_names:
         where = f"the output {name!r} of the file that was made, for inputs {described(sizes)},"
         want = here.output(name).array()
         # Operators of MegEngine's make a number of NaN.
-        compare_output(
-            where, there.output(name).array(), want, limit, np.isnan(want) if want.dtype.kind == "f" else None
-        )
+        left_out = np.isnan(want) if want.dtype.kind == "f" else None
+        notes += compare_result(where, there.output(name).array(), here, name, given, limit, left_out)
+    return notes
 
 
 def _as_in(model: LoadedModel, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
