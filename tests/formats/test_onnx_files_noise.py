@@ -19,19 +19,22 @@ def node(op, inputs, out="y", **attributes):
 
 
 CENTRED = [node("ReduceMean", "x", "m", axes=[-1]), node("Sub", "x m", "d")]
+SHARES = [node("Softmax", "x", "p"), node("ReduceSum", "p axes", "s")]
 # Each is 0 but for what is rounded off.
 NOISE = {
     "sum of what is centred": [*CENTRED, node("ReduceSum", "d axes")],
     "square of that": [*CENTRED, node("ReduceMean", "d", "e", axes=[-1]), node("Mul", "e e")],
-    "shares": [node("Softmax", "x", "p"), node("ReduceSum", "p axes", "s"), node("Sub", "s one")],
+    "largest of equal numbers": [*SHARES, node("ArgMax", "s", axis=0)],
+    "shares": [*SHARES, node("Sub", "s one")],
     "variances": [*CENTRED, node("LayerNormalization", "x w", "n"), node("ReduceMean", "n", axes=[-1])],
 }
-CONSTANTS = {"axes": AXES, "one": np.float32(1), "w": np.ones(6, np.float32)}
+CONSTANTS = {"axes": AXES, "one": np.float32(1), "many": np.float32(1000), "w": np.ones(6, np.float32)}
 
 
 def model_of(nodes):
     used = {name for one in nodes for name in one.input}
-    return make(nodes, [("x", F, ["n", 6])], [("y", F, None)], {k: v for k, v in CONSTANTS.items() if k in used})
+    kind = {"ArgMax": TensorProto.INT64, "Cast": TensorProto.INT32}.get(nodes[-1].op_type, F)
+    return make(nodes, [("x", F, ["n", 6])], [("y", kind, None)], {k: v for k, v in CONSTANTS.items() if k in used})
 
 
 def converted(nodes, rows):
@@ -81,6 +84,7 @@ def test_more_than_rounding_errors_is_a_difference(name, wrong, times):
 ORDINARY = {
     "mean": [node("ReduceMean", "x", axes=[-1])],
     "function of it": [node("ReduceMean", "x", "m", axes=[-1]), node("Exp", "m")],
+    "integers": [node("ReduceSum", "x axes", "s"), node("Mul", "s many", "m"), node("Cast", "m", to=TensorProto.INT32)],
     "rounded down": [node("ReduceSum", "x axes", "m"), node("Floor", "m", "f"), node("Mul", "m f")],
 }
 
