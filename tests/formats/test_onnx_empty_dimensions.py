@@ -1,8 +1,11 @@
 """Models whose data have no elements: an empty batch gives an empty result of the right shape."""
 
+import warnings
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from support.onnx_models import expected as defined
 from support.onnx_models import load, make, run
 
 from megengine_lite._core.compile.transform.for_original import for_original
@@ -53,6 +56,73 @@ def test_an_empty_batch(one, shape, constants, expected, is_constant):
     for n in (0, 2, 0):
         (y,) = run(network, x=weights(n, *shape))
         assert y.shape == (n, *expected)
+
+
+SCALES = np.array([1, 1, 2, 3], np.float32)
+# Node, constants, sizes of the result for those of images n, c, h, w.
+OF_IMAGES = {
+    "DepthToSpace": (node("DepthToSpace", "x", blocksize=2), {}, lambda n, c, h, w: (n, c // 4, h * 2, w * 2)),
+    "CRD": (node("DepthToSpace", "x", blocksize=2, mode="CRD"), {}, lambda n, c, h, w: (n, c // 4, h * 2, w * 2)),
+    "SpaceToDepth": (node("SpaceToDepth", "x", blocksize=2), {}, lambda n, c, h, w: (n, c * 4, h // 2, w // 2)),
+    "nearest": (node("Resize", "x r s"), {"s": SCALES}, lambda n, c, h, w: (n, c, h * 2, w * 3)),
+    "linear": (node("Resize", "x r s", mode="linear"), {"s": SCALES}, lambda n, c, h, w: (n, c, h * 2, w * 3)),
+    "cubic": (node("Resize", "x r s", mode="cubic"), {"s": SCALES}, lambda n, c, h, w: (n, c, h * 2, w * 3)),
+    "Upsample": (node("Upsample", "x s", mode="linear"), {"s": SCALES}, lambda n, c, h, w: (n, c, h * 2, w * 3)),
+    "PRelu": (node("PRelu", "x w"), {"w": weights(8, 1, 1)}, lambda n, c, h, w: (n, c, h, w)),
+    "LRN": (node("LRN", "x", size=3), {}, lambda n, c, h, w: (n, c, h, w)),
+    "Pad": (node("Pad", "x p"), {"p": np.array([0, 0, 1, 0, 0, 0, 2, 0])}, lambda n, c, h, w: (n, c, h + 3, w)),
+    "InstanceNormalization": (
+        node("InstanceNormalization", "x w b"),
+        {"w": weights(8), "b": weights(8)},
+        lambda n, c, h, w: (n, c, h, w),
+    ),
+    "ArgMax": (node("ArgMax", "x", axis=2), {}, lambda n, c, h, w: (n, c, 1, w)),
+    "ReduceMax": (node("ReduceMax", "x", axes=[2]), {}, lambda n, c, h, w: (n, c, 1, w)),
+    "GlobalAveragePool": (node("GlobalAveragePool", "x"), {}, lambda n, c, h, w: (n, c, 1, 1)),
+    "GlobalMaxPool": (node("GlobalMaxPool", "x"), {}, lambda n, c, h, w: (n, c, 1, 1)),
+}
+IMAGES = [(2, 8, 0, 4), (2, 8, 4, 0), (2, 8, 0, 0), (0, 8, 4, 4), (0, 8, 0, 4)]
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("shape", IMAGES)
+def test_images_without_pixels(name, shape, is_constant):
+    one, constants, sizes = OF_IMAGES[name]
+    expected = sizes(*shape)
+    if 0 not in expected and name in ("ArgMax", "GlobalAveragePool", "GlobalMaxPool"):
+        return  # there is no place, and whatever there is of nothing is not defined
+    kind = TensorProto.INT64 if name == "ArgMax" else F
+    constants = {**constants, **({"r": np.zeros(0, np.float32)} if one.op_type == "Resize" else {})}
+    declared = [("z", F, [1])] if is_constant else [("x", F, ["n", 8, "h", "w"])]
+    if is_constant:
+        constants["x"] = np.zeros(shape, np.float32)
+    opset = 9 if name == "Upsample" else 17
+    network = load(make([one], declared, [("y", kind, None)], constants, opset))
+    if is_constant:
+        (y,) = run(network, z=np.zeros(1, np.float32))
+        assert y.shape == expected
+        return
+    for given in (shape, (2, 8, 4, 4), shape):
+        (y,) = run(network, x=np.zeros(given, np.float32))
+        assert y.shape == sizes(*given)
+
+
+@pytest.mark.parametrize(
+    "op",
+    ["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"],
+)
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_reductions_of_nothing(op, keepdims):
+    """As the package onnx defines them. The standard leaves the mean open; ONNX Runtime gives 0."""
+    one, axes = node(op, "x axes", keepdims=keepdims), {"axes": np.array([1])}
+    model = make([one], [("x", F, [2, "n", 3])], [("y", F, None)], axes, opset=20)
+    x = np.zeros((2, 0, 3), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (want,) = defined(model, x=x)
+    (y,) = run(load(model), x=x)
+    np.testing.assert_array_equal(y, want)
 
 
 ALONG_AN_AXIS = ["CumSum", "Hardmax", "LogSoftmax", "LpNormalization", "Softmax"]

@@ -36,10 +36,10 @@ def image_shape(node: AnyNode, fmt: Format, spec: TensorSpec) -> tuple[int, int,
         raise fail(node, str(error)) from None
 
 
-def output_size(node: AnyNode, value: np.ndarray | None, dimensions: int) -> tuple[int, ...]:
-    """The size in an input: a positive number for each dimension, or one for all of them."""
+def output_size(node: AnyNode, value: np.ndarray | None, dimensions: int, least: int = 1) -> tuple[int, ...]:
+    """The size in an input: a positive number for each dimension, or one for all of them. ``least`` may be 0."""
     sizes = to_integers(node, value, "the output size")
-    if len(sizes) not in (1, dimensions) or min(sizes) < 1:
+    if len(sizes) not in (1, dimensions) or min(sizes) < least:
         raise fail(node, f"the output size must be {dimensions} positive numbers, is {sizes}")
     return tuple(sizes) if len(sizes) == dimensions else tuple(sizes) * dimensions
 

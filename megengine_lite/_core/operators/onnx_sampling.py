@@ -145,7 +145,7 @@ class OnnxRoiAlign(Operator):
         _, c, h, w = check_ndim(node, ins[0], 4, "the images")
         m, four = check_ndim(node, ins[1], 2, "the regions")
         check_index_dtype(node, ins[2], "the numbers of images")
-        if four != 4 or ins[2].shape != (m,) or min(h, w) < 1:
+        if four != 4 or ins[2].shape != (m,) or (min(h, w) < 1 and m):
             raise fail(node, f"regions {ins[1].shape} of images {ins[2].shape} do not fit data of {ins[0].shape}")
         return [TensorSpec(check_shape(node, (m, c, *node.params.size)), ins[0].dtype)]
 

@@ -89,9 +89,9 @@ class Reduce(Operator):
             raise fail(node, f"mode {node.params.mode} is not known")
         shape = ins[0].shape
         axes = self.axes(node, ins)
-        if node.params.mode in (ReduceMode.MIN, ReduceMode.MAX) and any(shape[a] == 0 for a in axes):
-            raise fail(node, f"the smallest or largest of no elements is not defined, the input's shape is {shape}")
         kept = tuple(1 if i in axes else d for i, d in enumerate(shape))
+        if node.params.mode in (ReduceMode.MIN, ReduceMode.MAX) and 0 in shape and 0 not in kept:
+            raise fail(node, f"the smallest or largest of no elements is not defined, the input's shape is {shape}")
         if len(ins) == 2:
             kept = self._drop_leading(kept, to_shape(node, ins[1].value))
         return [TensorSpec(kept, self._output_dtype(node, ins[0].dtype))]
@@ -148,6 +148,8 @@ class Reduce(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         x, source, out = ins[0], in_specs[0].dtype, out_specs[0]
+        if 0 in out.shape:
+            return [np.empty(out.shape, out.dtype.storage)]
         target = None if len(ins) == 1 else to_shape(node, ins[1])
         axes = self._axes(node, x.shape, target)
         mode = node.params.mode
@@ -174,9 +176,10 @@ class _ArgReduce(Operator):
         check_count(node, ins, 1)
         shape = ins[0].shape
         axis = normalize_axis(node, node.params.axis, len(shape))
-        if shape[axis] == 0:
+        places = *shape[:axis], 1, *shape[axis + 1 :]
+        if shape[axis] == 0 and 0 not in places:
             raise fail(node, f"axis {axis} of the input is empty, its shape is {shape}")
-        return [TensorSpec((*shape[:axis], 1, *shape[axis + 1 :]), INT32)]
+        return [TensorSpec(places, INT32)]
 
     def shape_origins(self, node: AnyNode, shapes: Sequence[Shape]) -> ShapeOrigins:
         return [kept_sizes(shapes[0], (node.params.axis % len(shapes[0]),))]
@@ -185,6 +188,8 @@ class _ArgReduce(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         axis = node.params.axis
+        if 0 in out_specs[0].shape:
+            return [np.empty(out_specs[0].shape, np.int32)]
         x = to_float32(ins[0], in_specs[0].dtype) if in_specs[0].dtype.is_float else ins[0]
         position = np.expand_dims(self.position(x, axis), axis)
         unknown = np.isnan(x)

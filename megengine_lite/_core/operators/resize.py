@@ -157,15 +157,18 @@ class Resize(Operator):
             allowed = list(InterpolationMode)
         if mode not in allowed:
             raise fail(node, f"interpolation {mode!s} is not defined for format {fmt.name}")
-        if min(h, w) < 1:
+        out = output_size(node, ins[1].value, 2, least=min(h, w, 1))
+        if min(h, w) < 1 and 0 not in (n, c, *out):
             raise fail(node, f"the image is empty: {ins[0].shape}")
-        return [TensorSpec(layout_shape(fmt, n, c, *output_size(node, ins[1].value, 2)), ins[0].dtype)]
+        return [TensorSpec(layout_shape(fmt, n, c, *out), ins[0].dtype)]
 
     def compute(
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         fmt, mode = image_format(node), node.params.imode
         x = to_nchw(fmt, ins[0])
+        if 0 in out_specs[0].shape:
+            return [np.empty(out_specs[0].shape, ins[0].dtype)]
         if fmt == Format.NHWC and not has_cv_variant(fmt, x.shape[1]) and mode != InterpolationMode.NEAREST:
             mode = InterpolationMode.LINEAR
         out = output_size(node, ins[1], 2)

@@ -294,7 +294,8 @@ def _depth_to_space(call: Call) -> Value:
     else:
         parts, order = [n, rest, two, two, h, w], (0, 1, 4, 2, 5, 3)
     split = _to(b, x, parts)
-    return _to(b, b.transposed(split, order), [n, rest, _times(b, h, size), _times(b, w, size)])
+    left = b.dimension(split, parts.index(rest))
+    return _to(b, b.transposed(split, order), [n, left, _times(b, h, size), _times(b, w, size)])
 
 
 @converts("SpaceToDepth")
@@ -321,7 +322,7 @@ def _over(b: GraphBuilder, n: Value, divisor: int) -> Value:
 def _to(b: GraphBuilder, x: Value, parts: Sequence[Value]) -> Value:
     """The value in a shape whose numbers are given one by one; one may be -1."""
     shape = b.joined(list(parts), 0)
-    (target,) = b.nodes_of("TargetShape", TargetShape(), [x.var, shape.var])
+    (target,) = b.nodes_of("TargetShape", TargetShape(keeps_zeros=True), [x.var, shape.var])
     return b.reshaped(x, target, len(parts))
 
 
