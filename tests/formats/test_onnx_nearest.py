@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.onnx_models import load, make, run
 
-PLACES = ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]
+PLACES = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric", "align_corners"]
 RULES = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
 LENGTHS = [1, 2, 3, 5, 7, 9, 10, 13, 14, 18, 21, 24, 26, 28, 33, 40, 56]
 

@@ -141,7 +141,8 @@ def _coordinates(p: Parameters, length: int, n: int, factor: float, roi: np.ndar
         x = x * 0
     elif rule == "half_pixel_symmetric":
         middle = length * (1 - n / (scale * length)) / 2 if length else 0.0
-        x = middle + (x + 0.5) / scale - 0.5
+        # ONNX Runtime computes the rest of this rule in float64.
+        x = (np.float64(middle) + (x.astype(np.float64) + 0.5) / np.float64(scale) - 0.5).astype(kind)
     elif rule == "tf_crop_and_resize":
         begin, end = roi
         if n > 1:
