@@ -136,6 +136,26 @@ def test_parts_of_all_rounds_are_stacked():
     assert parts.shape == (0, 0, 0)  # the model does not say more
 
 
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("op", ["Neg", "ReduceSum"])
+def test_parts_without_a_declared_shape(op, count):
+    """They have as many dimensions without rounds as with some. ONNX Runtime has one if it does not know that."""
+    one = node("Neg", "s", "p") if op == "Neg" else node("ReduceSum", "s", "p", keepdims=0)
+    inner = graph(
+        [node("Identity", "more", "again"), node("Identity", "s", "s_next"), one],
+        [("k", I64, []), ("more", BOOL, []), ("s", F, None)],
+        [("again", BOOL, None), ("s_next", F, None), ("p", F, None)],
+    )
+    model = make(
+        [node("Loop", "n  x", "y parts", body=inner)],
+        [("n", I64, []), ("x", F, [3])],
+        [("y", F, None), ("parts", F, None)],
+    )
+    _, parts = run(load(model), n=np.array([count], np.int32), x=np.ones(3, np.float32))
+    shape = (3,) if op == "Neg" else ()
+    assert parts.shape == (count, *(shape if count else (0,) * len(shape)))
+
+
 def test_a_condition_that_is_computed_ends_a_loop():
     nodes = [
         node("Mul", "s two", "s_next"),
