@@ -422,7 +422,8 @@ def test_phases_of_a_dilated_convolution_lie_apart():
     assert whole.dilate_h == whole.dilate_w == whole.pad_h == whole.pad_w == 1
     taken = np.zeros((whole.ih + 2, whole.iw + 2), int)
     seen = np.zeros((p.ih, p.iw), int)
-    for phase, rows, columns in plan.places((2, 3), p.ih, p.iw):
+    for phase in plan.phases(p.ih, p.iw):
+        rows, columns = phase.rows, phase.columns
         seen[phase.row :: 2, phase.column :: 3] += 1
         assert seen[phase.row :: 2, phase.column :: 3].shape == (rows, columns)
         taken[phase.top : phase.top + rows + 2, phase.left : phase.left + columns + 2] += 1  # with what is around it

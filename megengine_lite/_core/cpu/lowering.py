@@ -222,6 +222,15 @@ class Lowering:
         """Memory for the steps of this node only."""
         return Ref(self._new_piece(nbytes))
 
+    def temp_blocked(self, spec: TensorSpec, halo_h: int = 0, halo_w: int = 0) -> Tensor:
+        """The same in blocked layout; nobody fills its halo."""
+        n, c, h, w = spec.shape
+        width, item = self.width, spec.dtype.itemsize
+        row = (w + 2 * halo_w) * width
+        image = -(-c // width) * (h + 2 * halo_h) * row
+        ref = self.temp(n * image * item) + (halo_h * row + halo_w * width) * item
+        return Tensor(spec, ref, width, halo_h, halo_w, image)
+
     def narrowed(self, node: Node, x: Ref, numbers: int) -> Ref:
         """So many float32 numbers as bfloat16, for the steps of this node."""
         y = self.temp(2 * numbers + SLACK)
@@ -257,17 +266,12 @@ class Lowering:
         return piece
 
     def _allocate_blocked(self, spec: TensorSpec, halo_h: int, halo_w: int) -> Tensor:
-        n, c, h, w = spec.shape
-        width, item = self.width, spec.dtype.itemsize
-        blocks = -(-c // width)
-        row = (w + 2 * halo_w) * width
-        plane = (h + 2 * halo_h) * row
-        piece = self._new_piece(n * blocks * plane * item)
-        t = Tensor(spec, Ref(piece, (halo_h * row + halo_w * width) * item), width, halo_h, halo_w, blocks * plane)
+        t = self.temp_blocked(spec, halo_h, halo_w)
         if halo_h or halo_w:
+            piece, item = t.ref.piece, spec.dtype.itemsize
             self._without_halo[piece] = {
-                "x": Ref(piece), "h": h, "w": w, "halo_h": halo_h, "halo_w": halo_w, "pixel": width * item,
-                "plane_stride": plane * item, "value": spec.dtype.zero_point, "work": n * blocks,
+                "x": Ref(piece), "h": t.h, "w": t.w, "halo_h": halo_h, "halo_w": halo_w, "pixel": t.width * item,
+                "plane_stride": t.plane * item, "value": spec.dtype.zero_point, "work": t.n * t.blocks,
             }  # fmt: skip
         return t
 

@@ -253,6 +253,11 @@ def _input_cost(p: ConvProblem) -> float:
     return p.costs.relayout * p.n * p.groups * p.ic * p.ih * p.iw
 
 
+def _output_cost(p: ConvProblem) -> float:
+    """The same for the output."""
+    return p.costs.relayout * p.n * p.groups * p.oc * p.oh * p.ow
+
+
 def _blocking_cost(p: ConvProblem) -> float:
     """Of an input that comes in plain NCHW."""
     return _input_cost(p) if p.plain_input else 0
@@ -284,7 +289,7 @@ def _plain_cost(p: ConvProblem) -> float:
     products = p.products // p.ow * -(-p.ow // block) * block
     copied = p.n * p.groups * p.ic * p.oh * p.kh * p.iw * (12 if p.stride_w == 1 else 40)
     relayout = 0 if p.plain_input else _input_cost(p)
-    return 2.5 * products + copied + relayout + p.costs.relayout * p.n * p.groups * p.oc * p.oh * p.ow
+    return 2.5 * products + copied + relayout + _output_cost(p)
 
 
 def _far_weights(p: ConvProblem, m: int) -> int:
@@ -385,8 +390,7 @@ def _winograd(m: int, error: float) -> Algorithm[ConvProblem]:
 
 def _dilated_cost(p: ConvProblem, m: int) -> float:
     whole = PhasePlan.make(p).problem
-    copied = p.n * (p.ic * p.ih * p.iw + p.oc * p.oh * p.ow)
-    return WinogradPlan.make(whole, m).cost(whole) + p.costs.relayout * copied
+    return WinogradPlan.make(whole, m).cost(whole) + _input_cost(p) + _output_cost(p)
 
 
 def _dilated_winograd(m: int, error: float) -> Algorithm[ConvProblem]:

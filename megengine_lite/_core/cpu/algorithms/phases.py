@@ -29,20 +29,24 @@ def has_phases(p: ConvProblem) -> bool:
 
 @record(frozen=True, slots=True)
 class PixelPhase:
-    """A phase: its row and column among phases, and the pixel of the image of phases where it begins."""
+    """A phase: its first row and column in an image, how many it has, and where it begins in the image of phases."""
 
     row: int
     column: int
+    rows: int
+    columns: int
     top: int
     left: int
 
 
 @record(frozen=True, slots=True)
 class PhasePlan:
-    """The image of phases: ``problem`` is the convolution on it, which computes pixels between phases, too."""
+    """The image of phases: ``problem`` is the convolution on it, which computes pixels between phases, too. Phases lie
+    ``step`` rows and columns apart."""
 
     problem: ConvProblem
-    phases: tuple[PixelPhase, ...]
+    dilate: tuple[int, int]
+    step: tuple[int, int]
 
     @classmethod
     def make(cls, p: ConvProblem) -> PhasePlan:
@@ -53,12 +57,12 @@ class PhasePlan:
             p, ih=ih, iw=iw, oh=ih + 2 * pad_h - p.kh + 1, ow=iw + 2 * pad_w - p.kw + 1, dilate_h=1, dilate_w=1,
             pad_h=pad_h, pad_w=pad_w,
         )  # fmt: skip
-        phases = (PixelPhase(r, c, r * step_h, c * step_w) for r in range(p.dilate_h) for c in range(p.dilate_w))
-        return cls(whole, tuple(phases))
+        return cls(whole, (p.dilate_h, p.dilate_w), (step_h, step_w))
 
-    def places(self, dilate: tuple[int, int], h: int, w: int) -> Iterator[tuple[PixelPhase, int, int]]:
-        """Of an image of h x w pixels: each phase that has some, and how many rows and columns."""
-        for phase in self.phases:
-            rows, columns = -(-(h - phase.row) // dilate[0]), -(-(w - phase.column) // dilate[1])
-            if rows > 0 and columns > 0:
-                yield phase, rows, columns
+    def phases(self, h: int, w: int) -> Iterator[PixelPhase]:
+        """Those of an image of h x w pixels; smaller ones have not all of them."""
+        (dilate_h, dilate_w), (step_h, step_w) = self.dilate, self.step
+        for row in range(min(dilate_h, h)):
+            for column in range(min(dilate_w, w)):
+                rows, columns = -(-(h - row) // dilate_h), -(-(w - column) // dilate_w)
+                yield PixelPhase(row, column, rows, columns, row * step_h, column * step_w)

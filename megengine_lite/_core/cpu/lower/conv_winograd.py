@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from megengine_lite._core.cpu.algorithms.convolution import ConvProblem, WinogradPlan
 from megengine_lite._core.cpu.algorithms.phases import PhasePlan
 from megengine_lite._core.cpu.kernel_set import KernelSet
 from megengine_lite._core.cpu.lower.conv_direct import packed_bias, packed_filter
-from megengine_lite._core.cpu.lower.copying import emit_copy, emit_fill, view_of
+from megengine_lite._core.cpu.lower.copying import View, emit_copy, emit_fill, view_of
 from megengine_lite._core.cpu.lowering import Lowering
 from megengine_lite._core.cpu.packing import float32 as packing
-from megengine_lite._core.cpu.steps import Tensor, blocked_strides, epilogue_arguments
+from megengine_lite._core.cpu.steps import Ref, Tensor, blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.dtype import FLOAT32
 from megengine_lite._core.ir.graph import Node, TensorSpec, Var
 from megengine_lite.kernels.common.shared_constants import Weights
@@ -26,41 +28,34 @@ def emit_winograd(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var |
 
 def emit_dilated(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None, m: int) -> None:
     """The same on an image of the phases, from which results are copied."""
-    plan, dilate = PhasePlan.make(p), (p.dilate_h, p.dilate_w)
+    plan = PhasePlan.make(p)
     whole = plan.problem
-    inputs = _image(ctx, whole.n, p.ic, whole.ih, whole.iw, whole.pad_h, whole.pad_w)
-    results = _image(ctx, whole.n, p.oc, whole.oh, whole.ow)
-    added = _image(ctx, whole.n, p.oc, whole.oh, whole.ow) if z else None
-    border = 4 * (inputs.halo_h * inputs.row + inputs.halo_w * inputs.width)
-    numbers = Tensor(TensorSpec((whole.n * inputs.image,), FLOAT32), inputs.ref + -border)
+    spec = TensorSpec((whole.n, p.oc, whole.oh, whole.ow), FLOAT32)
+    inputs = ctx.temp_blocked(TensorSpec((whole.n, p.ic, whole.ih, whole.iw), FLOAT32), whole.pad_h, whole.pad_w)
+    results, added = ctx.temp_blocked(spec), ctx.temp_blocked(spec) if z else None
+    numbers = Tensor(TensorSpec((whole.n * inputs.image,), FLOAT32), Ref(inputs.ref.piece))
     emit_fill(ctx, node, numbers, np.zeros(1, np.float32))
-    _copy_phases(ctx, node, plan, dilate, ctx.blocked(x), inputs, gather=True)
+    _gather_phases(ctx, node, plan, ctx.blocked(x), inputs)
     if z and added:
-        _copy_phases(ctx, node, plan, dilate, ctx.blocked(z), added, gather=True)
+        _gather_phases(ctx, node, plan, ctx.blocked(z), added)
     _emit_call(ctx, node, whole, m, inputs, bias, added, results, p.products)
-    _copy_phases(ctx, node, plan, dilate, ctx.new_blocked(node.outputs[0]), results, gather=False)
+    for place, phase in _phase_views(plan, ctx.new_blocked(node.outputs[0]), results):
+        emit_copy(ctx, node, phase, place)
 
 
-def _image(ctx: Lowering, n: int, c: int, h: int, w: int, halo_h: int = 0, halo_w: int = 0) -> Tensor:
-    """Memory in blocked layout for the steps of a node."""
-    width = ctx.width
-    row = (w + 2 * halo_w) * width
-    image = -(-c // width) * (h + 2 * halo_h) * row
-    ref = ctx.temp(4 * n * image) + 4 * (halo_h * row + halo_w * width)
-    return Tensor(TensorSpec((n, c, h, w), FLOAT32), ref, width, halo_h, halo_w, image)
+def _gather_phases(ctx: Lowering, node: Node, plan: PhasePlan, image: Tensor, phases: Tensor) -> None:
+    for place, phase in _phase_views(plan, image, phases):
+        emit_copy(ctx, node, place, phase)
 
 
-def _copy_phases(
-    ctx: Lowering, node: Node, plan: PhasePlan, dilate: tuple[int, int], image: Tensor, phases: Tensor, *, gather: bool
-) -> None:
-    """Copies each phase of an image to its place, or (not ``gather``) from there."""
-    for phase, rows, columns in plan.places(dilate, image.h, image.w):
-        spread = view_of(image).slice(2, phase.row, rows, dilate[0]).slice(3, phase.column, columns, dilate[1])
-        dense = view_of(phases).slice(2, phase.top, rows).slice(3, phase.left, columns)
-        if gather:
-            emit_copy(ctx, node, spread, dense)
-        else:
-            emit_copy(ctx, node, dense, spread)
+def _phase_views(plan: PhasePlan, image: Tensor, phases: Tensor) -> Iterator[tuple[View, View]]:
+    """Each phase as it lies in an image, and in the image of phases."""
+    step_h, step_w = plan.dilate
+    for phase in plan.phases(image.h, image.w):
+        yield (
+            view_of(image).slice(2, phase.row, phase.rows, step_h).slice(3, phase.column, phase.columns, step_w),
+            view_of(phases).slice(2, phase.top, phase.rows).slice(3, phase.left, phase.columns),
+        )
 
 
 def _emit_call(
