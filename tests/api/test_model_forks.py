@@ -157,3 +157,60 @@ def test_a_child_of_a_parent_that_loads_a_model(delay):
     """Which imports modules all the time: a child would wait for the thread that it does not have."""
     arguments = [sys.executable, "-c", WHILE_LOADING, str(DIGITS), str(delay), str(LIMIT // 10)]
     assert subprocess.run(arguments, timeout=LIMIT).returncode == 0
+
+
+AT_EVERY_CALL_OF_OTHERS = """
+import os, signal, sys, threading
+import numpy as np
+from megengine_lite.batch import Predictor
+
+at_a_call, forked = threading.Event(), threading.Event()
+seen, stopped, wrong = set(), [], []
+
+def stop(frame, event, argument):
+    code = frame.f_code
+    if event != "call" or code in seen:
+        return
+    seen.add(code)
+    while frame is not None:
+        if "importlib" in frame.f_code.co_filename:  # forks wait for imports
+            return
+        frame = frame.f_back
+    if "megengine_lite" not in code.co_filename:
+        stopped.append(code)
+        forked.clear()
+        at_a_call.set()
+        forked.wait(1)  # and not for ever: a fork may wait for a lock that this thread has, as logging's do
+
+def load():
+    sys.setprofile(stop)
+    predict.warmup()
+    sys.setprofile(None)
+    stopped.append(None)
+    at_a_call.set()
+
+predict = Predictor(sys.argv[1])
+thread = threading.Thread(target=load)
+thread.start()
+while at_a_call.wait():
+    at_a_call.clear()
+    code = stopped[-1]
+    if code is None:
+        break
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(sys.argv[2]))
+        os._exit(0 if predict(np.zeros((2, 1, 8, 8), np.float32)).shape == (2, 10) else 3)
+    forked.set()
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        wrong.append(code)
+thread.join()
+print(len(stopped), "forks;", "wrong:", wrong, file=sys.stderr)
+assert len(stopped) > 50 and not wrong
+"""
+
+
+def test_a_child_forked_at_any_call_of_other_packages_while_the_parent_loads():
+    """Each may hold a lock of its module. A child would wait for it: the thread that holds it is not there."""
+    arguments = [sys.executable, "-c", AT_EVERY_CALL_OF_OTHERS, str(DIGITS), str(LIMIT // 10)]
+    assert subprocess.run(arguments, timeout=LIMIT).returncode == 0

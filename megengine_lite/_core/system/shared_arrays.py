@@ -44,6 +44,9 @@ try:
 except ImportError:  # Windows: nothing is shared
     fcntl = None
 
+with contextlib.suppress(OSError):
+    tempfile.gettempdir()  # looks for it once, under a lock. Forks wait for imports, so no child finds the lock taken
+
 LEAST = 1 << 14
 """Bytes of the smallest array that is shared: a mapping takes whole pages, and time."""
 
