@@ -22,7 +22,7 @@ from typing import Any
 import onnxruntime
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from support.trained_models import MODELS, TURN, Trained, feeds_of, is_installed, model_file  # noqa: E402
 
