@@ -14,8 +14,8 @@ from megengine_lite._records import record
 class ActivationCode(CodeEnum):
     """Functions that a kernel can apply to its result before it stores it (in common/vmath.pxd).
 
-    The order matters: kernels apply those up to ``CLIP_HIGH`` in registers, some also ``CLIP_NAN``, and call a function
-    for the costly ones behind it (``costly_activation``). A new function goes to the end.
+    The order matters: kernels apply those up to ``CLIP_NAN`` in registers, and call a function for the costly ones
+    behind it (``costly_activation``). A new function goes to the end.
     """
 
     NONE = 0

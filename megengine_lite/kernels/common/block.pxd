@@ -67,7 +67,7 @@ cdef inline inlined store_sums(int INPUT, int PIXELS, int VECTORS, vf* acc, cons
     if INPUT == NEAR:
         store_vectors(PIXELS, VECTORS, acc, o)
     else:
-        store_block(INPUT == TABLE, PIXELS, VECTORS, acc, o)
+        store_block(PIXELS, VECTORS, acc, o)
 
 
 cdef inline inlined load_weights(int VECTORS, const weight* w, vf* row) noexcept nogil:

@@ -9,7 +9,7 @@ from megengine_lite.kernels.common.simd cimport (
     vf_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
-    ACT_CLIP, ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
+    ACT_CLIP_HIGH, ACT_CLIP_NAN, ACT_GELU, ACT_H_SWISH, ACT_NONE, ACT_RELU, ACT_SIGMOID, ACT_SILU, costly_activation,
 )
 
 
@@ -43,24 +43,9 @@ cdef inline inlined activate_stored_by(int CODE, const BlockOutput* o, int pixel
             vf_store(y, x)
 
 
-cdef inline inlined clip_stored(const BlockOutput* o, int pixels, int vectors) noexcept nogil:
-    """Clips, and leaves NaN: the second operand is the result where one is NaN."""
-    cdef vf low = vf_set1(o.a)
-    cdef vf high = vf_set1(o.b)
-    cdef float* y
-    cdef int p, v
-    for v in range(vectors):
-        y = o.y + v * o.y_plane
-        for p in range(pixels):
-            vf_store(y, vf_min(high, vf_max(low, vf_load(y))))
-            y += o.y_pixel
-
-
 cdef inline outlined activate_stored(const BlockOutput* o, int pixels, int vectors) noexcept nogil:
     """Applies an activation to the stored block, so that its code is not part of every unrolled block."""
-    if o.code == ACT_CLIP_NAN:
-        clip_stored(o, pixels, vectors)
-    elif o.code == ACT_SILU:
+    if o.code == ACT_SILU:
         activate_stored_by(ACT_SILU, o, pixels, vectors)
     elif o.code == ACT_H_SWISH:
         activate_stored_by(ACT_H_SWISH, o, pixels, vectors)
@@ -86,10 +71,28 @@ cdef inline inlined store_vectors(int PIXELS, int VECTORS, const vf* acc, const 
         begin = begin + y_plane
 
 
-cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
-    """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]. With KEEPS_NAN, for short sums, the code of
-    CLIP_NAN is here, else in activate_stored: it would take registers of long sums."""
-    cdef vf bias, low, high
+cdef inline inlined clip_block(int COUNT, vf* acc, const BlockOutput* o) noexcept nogil:
+    """Clips in as few loops of one instruction as can be: each other one would take registers of the sums. What x86
+    gives for NaN is the second operand."""
+    cdef vf low = vf_set1(o.a), high = vf_set1(o.b)
+    cdef int k
+    if o.code == ACT_CLIP_HIGH:
+        for k in range(COUNT):
+            acc[k] = vf_min_number(acc[k], high)
+    if o.code == ACT_CLIP_NAN:
+        for k in range(COUNT):
+            acc[k] = vf_max(low, acc[k])
+    else:
+        for k in range(COUNT):
+            acc[k] = vf_max_number(acc[k], low)
+    if o.b < INFINITY and o.code != ACT_CLIP_HIGH:
+        for k in range(COUNT):
+            acc[k] = vf_min(high, acc[k])
+
+
+cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:
+    """Bias, z and activation, then the stores; acc is [PIXELS][VECTORS]."""
+    cdef vf bias
     cdef const float* z
     cdef int p, v
     if o.bias:
@@ -103,24 +106,8 @@ cdef inline inlined store_block(int KEEPS_NAN, int PIXELS, int VECTORS, vf* acc,
             for p in range(PIXELS):
                 acc[p * VECTORS + v] = acc[p * VECTORS + v] + vf_load(z)
                 z = moved_by_const(z, o.z_pixel)
-    if o.code == ACT_RELU or o.code == ACT_CLIP:
-        low = vf_set1(o.a)
-        high = vf_set1(o.b)
-        for p in range(PIXELS):
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_min_number(vf_max_number(acc[p * VECTORS + v], low), high)
-    elif o.code == ACT_CLIP_HIGH:
-        low = vf_set1(o.a)
-        high = vf_set1(o.b)
-        for p in range(PIXELS):
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_max_number(vf_min_number(acc[p * VECTORS + v], high), low)
-    elif KEEPS_NAN and o.code == ACT_CLIP_NAN:
-        low = vf_set1(o.a)
-        high = vf_set1(o.b)
-        for p in range(PIXELS):
-            for v in range(VECTORS):
-                acc[p * VECTORS + v] = vf_min(high, vf_max(low, acc[p * VECTORS + v]))
+    if ACT_NONE < o.code <= ACT_CLIP_NAN:
+        clip_block(PIXELS * VECTORS, acc, o)
     store_vectors(PIXELS, VECTORS, acc, o)
-    if o.code > <int>(ACT_CLIP_NAN if KEEPS_NAN else ACT_CLIP_HIGH):
+    if o.code > ACT_CLIP_NAN:
         activate_stored(o, PIXELS, VECTORS)

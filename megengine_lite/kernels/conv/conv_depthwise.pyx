@@ -61,7 +61,7 @@ cdef inline inlined sliding_block(
                     acc[p] = vf_fma_in_place(value, weights[q - STRIDE * p], acc[p])
         x += f.row
         w += COLUMNS * VW
-    store_block(True, PIXELS, 1, acc, o)
+    store_block(PIXELS, 1, acc, o)
 
 
 cdef inline inlined row_of_two(
@@ -104,8 +104,8 @@ cdef inline inlined two_row_block(
         w += COLUMNS * VW
         row_of_two(PIXELS, COLUMNS, True, True, x, w, acc)
     row_of_two(PIXELS, COLUMNS, False, True, x + f.row, w + COLUMNS * VW, acc)
-    store_block(True, PIXELS, 1, acc, o)
-    store_block(True, PIXELS, 1, acc + PIXELS, below)
+    store_block(PIXELS, 1, acc, o)
+    store_block(PIXELS, 1, acc + PIXELS, below)
 
 
 cdef inline inlined any_block(
@@ -133,7 +133,7 @@ cdef inline inlined any_block(
                 acc[p] = vf_fma(vf_load(at + p * STEP), weight, acc[p])
             at += f.column
             tap += VW
-    store_block(True, PIXELS, 1, acc, o)
+    store_block(PIXELS, 1, acc, o)
 
 
 cdef inline inlined block(

@@ -61,7 +61,7 @@ cdef inline inlined group_block(
                 pixel += f.step
             at += f.column
             w += CHANNELS * VW
-    store_block(True, PIXELS, 1, acc, o)
+    store_block(PIXELS, 1, acc, o)
 
 
 cdef inline inlined group_row(

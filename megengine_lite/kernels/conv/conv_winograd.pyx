@@ -20,7 +20,7 @@ from megengine_lite.kernels.common.fetch cimport WeightFetch
 from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
-from megengine_lite.kernels.common.vmath cimport ACT_CLIP_HIGH, ACT_NONE
+from megengine_lite.kernels.common.vmath cimport ACT_CLIP_NAN, ACT_NONE
 from megengine_lite.kernels.conv.winograd_grid cimport Grid, TileRun, run_of
 
 # The squares of the points of F(4), and the points.
@@ -131,7 +131,7 @@ cdef inline outlined store_edge(vf* pixels, int count, const BlockOutput* o) noe
     cdef BlockOutput pixel = o[0]
     cdef int p
     for p in range(count):
-        store_block(False, 1, 1, pixels + p, &pixel)
+        store_block(1, 1, pixels + p, &pixel)
         pixel.y += o.y_pixel
         if pixel.z:
             pixel.z += o.z_pixel
@@ -149,7 +149,7 @@ cdef inline inlined output_tile(
     cdef const float* at
     cdef BlockOutput row = o[0]
     cdef int i, j
-    if o.code > ACT_CLIP_HIGH:
+    if o.code > ACT_CLIP_NAN:
         row.code = ACT_NONE
     for j in range(M + 2):
         at = m
@@ -166,7 +166,7 @@ cdef inline inlined output_tile(
         if i < rows:
             output_line(M, half + i * (M + 2), r)
             if columns == M:
-                store_block(False, M, 1, r, &row)
+                store_block(M, 1, r, &row)
             else:
                 for j in range(M):
                     edge[j] = r[j]
@@ -174,7 +174,7 @@ cdef inline inlined output_tile(
             row.y += y_row
             if row.z:
                 row.z += z_row
-    if o.code > ACT_CLIP_HIGH:
+    if o.code > ACT_CLIP_NAN:
         row = o[0]
         row.y_plane = y_row
         activate_stored(&row, <int>columns, <int>min(rows, <int64_t>M))

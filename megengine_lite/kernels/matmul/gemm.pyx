@@ -99,7 +99,7 @@ cdef inline inlined gemm_block(
                 rows[p] += a_k
             b += b_k
         l = end
-    store_block(False, ROWS, VECTORS, acc, o)
+    store_block(ROWS, VECTORS, acc, o)
 
 
 cdef inline inlined gemm_block_packed(
@@ -129,7 +129,7 @@ cdef inline inlined gemm_block_packed(
         first = end
     for l in range(depth % 4):
         gemm_step(ROWS, a + l, lower + l, a_row, b + l * PANEL, acc)
-    store_block(False, ROWS, 2, acc, o)
+    store_block(ROWS, 2, acc, o)
 
 
 cdef inline inlined gemm_row(
@@ -172,7 +172,7 @@ cdef inline inlined gemm_row(
         l += 1
     for v in range(VECTORS):
         acc[v] = (acc[v] + acc[VECTORS + v]) + (acc[2 * VECTORS + v] + acc[3 * VECTORS + v])
-    store_block(False, 1, VECTORS, acc, o)
+    store_block(1, VECTORS, acc, o)
 
 
 cdef inline inlined gemm_block_of(
