@@ -94,8 +94,8 @@ def test_strided_batch_reads_heads_in_place(isa):
     GuardedCall(
         kernels, "gemm_f32", work=samples * heads * -(-positions // (TILE_BLOCKS * kernels.width)), threads=2,
         scratch=kernels.module("gemm").scratch_bytes(channels), a=q, b=k, bias=None, z=None, c=scores, m=positions,
-        n=positions, k=channels, chunk=positions, backwards=0, b_packed=False, weights=0, a_row=row, a_k=1, b_k=1,
-        b_n=row, c_row=positions, z_row=0, inner=heads, a_outer=positions * row, a_inner=channels,
+        n=positions, k=channels, chunk=positions, backwards=0, b_packed=False, b_rows=channels, weights=0, a_row=row,
+        a_k=1, b_k=1, b_n=row, c_row=positions, z_row=0, inner=heads, a_outer=positions * row, a_inner=channels,
         b_outer=positions * row, b_inner=channels,
         c_outer=heads * positions**2, c_inner=positions**2, z_outer=0, z_inner=0, activation=0, act_a=0, act_b=0,
     ).run()  # fmt: skip
@@ -124,8 +124,8 @@ def test_matrix_that_is_not_packed_is_packed_into_scratch(m, n, k, isa):
     panel = TILE_BLOCKS * kernel_set(isa).width
     a, b, c = random(m, k), random(k, n, seed=1), np.full((m, n), np.nan, np.float32)
     GuardedCall(
-        kernel_set(isa), "gemm_f32", a=a, b=b, c=c, m=m, n=n, k=k, chunk=m, backwards=0, b_packed=0, weights=0, a_row=k,
-        a_k=1, b_k=n, b_n=1, c_row=n, **BATCH | {"inner": 1}, **NO_EPILOGUE, work=-(-n // panel),
+        kernel_set(isa), "gemm_f32", a=a, b=b, c=c, m=m, n=n, k=k, chunk=m, backwards=0, b_packed=0, b_rows=k,
+        weights=0, a_row=k, a_k=1, b_k=n, b_n=1, c_row=n, **BATCH | {"inner": 1}, **NO_EPILOGUE, work=-(-n // panel),
         scratch=kernel_set(isa).module("gemm").scratch_bytes(k),
     ).run()  # fmt: skip
     np.testing.assert_allclose(c, a.astype(np.float64) @ b, rtol=0, atol=1e-5)

@@ -1,5 +1,7 @@
 """Weights in half precision: the kernels compute exactly with the rounded numbers, on every instruction set."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from support.guarded_memory import GuardedCall
@@ -9,9 +11,17 @@ from support.one_node import definition, relative_error, run_node
 from support.special_numbers import SPECIAL
 
 from megengine_lite._core.cpu.kernel_set import KernelSet, kernel_set
+from megengine_lite._core.cpu.lower import matmul
 from megengine_lite._core.cpu.lower.matmul import LEAST_ROWS_IN_PAIRS
 from megengine_lite._core.cpu.packing.float32 import pack_direct, pack_panels, pack_winograd
-from megengine_lite._core.ir.fused import Activation, ActivationCode, FusedConv, FusedMatMul
+from megengine_lite._core.ir.fused import (
+    Activation,
+    ActivationCode,
+    ElemwiseProgram,
+    FusedAttention,
+    FusedConv,
+    FusedMatMul,
+)
 from megengine_lite._core.ir.params import Convolution, MatrixMul
 from megengine_lite.errors import LiteValueError
 from megengine_lite.kernels.common.shared_constants import TILE_BLOCKS, Weights
@@ -158,6 +168,41 @@ def test_product_of_two_inputs_is_not_rounded(precision, isa):
     plain, _ = run_node("MatrixMul", MatrixMul(), [a, b], set(), isa)
     actual, _ = run_node("MatrixMul", MatrixMul(), [a, b], set(), isa, precision=precision)
     np.testing.assert_array_equal(actual, plain)
+
+
+# Odd depths, rows and columns; the left side transposed is not rounded.
+@pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize(("m", "n", "k"), [(3, 40, 8), (5, 33, 7), (29, 70, 34), (13, 64, 19)])
+def test_batched_product_that_rounds_both_sides(m, n, k, transposed, pairs, precision, isa, monkeypatch):
+    monkeypatch.setattr(matmul, "emit_matmul", partial(matmul.emit_matmul, rounds=True))
+    a, b = normal(3, m, k), normal(3, k, n, seed=1)
+    stored = [np.ascontiguousarray(x.swapaxes(1, 2)) if t else x for x, t in zip((a, b), transposed, strict=True)]
+    results = [
+        run_node(
+            "BatchedMatrixMul",
+            MatrixMul(transposeA=transposed[0], transposeB=transposed[1]),
+            stored,
+            set(),
+            isa,
+            threads,
+            precision=precision,
+        )[0]
+        for threads in (1, 3)
+    ]
+    np.testing.assert_array_equal(*results)
+    if m >= LEAST_ROWS_IN_PAIRS and not transposed[0]:
+        a, b = (as_multiplied(x, precision, isa, pairs) for x in (a, b))
+    assert relative_error(results[0], a.astype(np.float64) @ b) < 2e-6
+
+
+def test_attention_rounds_where_bfloat16_is_multiplied(pairs, precision, isa):
+    q, k, v = normal(2, 5, 3, 8), normal(2, 9, 3, 8, seed=1), normal(2, 9, 3, 11, seed=2)
+    orders = [(0, 2, 1, 3)] * 4
+    params = FusedAttention(3, *orders, ElemwiseProgram(()), (2, 3, 5, 9), False)
+    actual, kernels = run_node("FusedAttention", params, [q, k, v], set(), isa, 2, precision=precision)
+    rounds = pairs and precision == "bfloat16" and kernel_set(isa).has_bfloat16
+    assert kernels.count("narrow_rows_bf16") == (2 if rounds else 0)
+    assert relative_error(actual, definition("FusedAttention", params, [q, k, v])) < (1e-2 if rounds else 2e-6)
 
 
 # oc, ic, filter, stride, dilation, groups, size: one and two blocks, odd channels, every step between pixels

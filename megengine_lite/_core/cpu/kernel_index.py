@@ -56,6 +56,7 @@ MODULES: dict[str, str] = {
     "lstm_cell_f32": "recurrent",
     "lstm_rules_f32": "recurrent",
     "narrow_bf16": "narrow",
+    "narrow_rows_bf16": "narrow",
     "nms_keep_f32": "region",
     "norm_channels_blocked_f32": "norm",
     "norm_columns_f32": "norm",

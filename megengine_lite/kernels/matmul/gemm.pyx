@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.arguments cimport BatchStrides, Epilogue
-from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, fma_lanes, load_weights, multiplied, weight
+from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, fma_lanes, load_weights, multiplied, store_weights, weight
 from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
 from megengine_lite.kernels.common.fetch cimport AHEAD, WeightFetch, fetch, fetch_more
 from megengine_lite.kernels.common.interleave cimport zip_rows
@@ -278,6 +278,16 @@ cdef inline outlined pack_panel(
         k += 1
 
 
+cdef inline outlined pack_panel_pairs(
+    const float* b, int64_t b_k, int64_t b_n, int64_t rows, int64_t columns, float* out
+) noexcept nogil:
+    """The panel as pairs of bfloat16, of which a last one may have a zero. They take the place of the numbers."""
+    pack_panel(b, b_k, b_n, rows, columns, out)
+    if rows % 2:
+        memset(out + rows * PANEL, 0, PANEL * sizeof(float))
+    store_weights(PANEL, rows + rows % 2, out, <bf16_pair*>out)
+
+
 # ---- kernels -------------------------------------------------------------------------------------------------------
 
 cdef struct GemmArgs:
@@ -286,14 +296,14 @@ cdef struct GemmArgs:
     const float* bias
     const float* z
     float* c
-    int64_t m, n, k, chunk, backwards, b_packed, weights, a_row, a_k, b_k, b_n, c_row, z_row
+    int64_t m, n, k, chunk, backwards, b_packed, b_rows, weights, a_row, a_k, b_k, b_n, c_row, z_row
     BatchStrides batch
     Epilogue epilogue
 
 
 def scratch_bytes(int64_t k):
-    """Bytes of scratch of gemm_f32 and gemm_row_f32 if B is not packed: one panel."""
-    return sizeof(float) * k * PANEL
+    """Bytes of scratch of gemm_f32 and gemm_row_f32 if B is not packed and has k rows: one panel."""
+    return sizeof(float) * (k + k % 2) * PANEL
 
 
 cdef inline inlined begin_fetch(
@@ -357,8 +367,9 @@ cdef inline inlined gemm_items(
     """One work item = one panel of columns for one chunk of `chunk` rows of one product of the batch.
 
     Element (i, k) of A is a[i a_row + k a_k]. If `b_packed`, B consists of packed panels, of numbers as
-    `weights` (a Weights) says; with BFLOAT16_PAIRS, A consists of pairs, too, of which k and a_row are numbers.
-    Otherwise its element (k, j) is the float32 b[k b_k + j b_n]. Scratch: scratch_bytes(k), or nothing if `b_packed`. bias has a number for each column of whole panels. Product number q of the batch begins at
+    `weights` (a Weights) says; otherwise its element (k, j) is the float32 b[k b_k + j b_n], and its panels have the
+    form of `weights`, FLOAT32 or BFLOAT16_PAIRS, in scratch: scratch_bytes of its `b_rows` rows. With BFLOAT16_PAIRS A
+    consists of pairs, too, of which k and a_row are numbers. bias has a number for each column of whole panels. Product number q of the batch begins at
     q // inner and q % inner times the outer and inner strides. c may be z. Items are ordered by product, chunk, panel:
     the rows of a chunk stay in the cache. `backwards` begins with the last item, which matters
     only for what the cache has.
@@ -369,6 +380,7 @@ cdef inline inlined gemm_items(
     cdef int64_t number, item, product, first, last, panel, outer, q, columns, step, at
     cdef bint more
     cdef const float* b
+    cdef const bf16_pair* pairs
     cdef const float* left
     cdef BlockOutput o
     o.y_plane = o.z_plane = VW
@@ -393,11 +405,14 @@ cdef inline inlined gemm_items(
         more = a.b_packed and not a.backwards and item + 1 < end and panel + 1 < panels and number < begin + panels
         if a.b_packed:
             at += panel * depth * PANEL
-        if a.b_packed and a.weights == WEIGHTS_BFLOAT16_PAIRS:
+        if a.weights == WEIGHTS_BFLOAT16_PAIRS:
             if DOT_BFLOAT16:
-                gemm_rows(
-                    parts, columns, depth, last - first, left, a, <const bf16_pair*>a.b + at, PANEL, more, o,
-                )
+                pairs = <const bf16_pair*>a.b + at
+                if not a.b_packed:
+                    b = <const float*>a.b + at + panel * PANEL * b_n
+                    pack_panel_pairs(b, b_k, b_n, a.b_rows, columns, <float*>scratch)
+                    pairs = <const bf16_pair*>scratch
+                gemm_rows(parts, columns, depth, last - first, left, a, pairs, PANEL, more, o)
             continue
         if a.b_packed and a.weights == WEIGHTS_BFLOAT16:
             gemm_rows(parts, columns, depth, last - first, left, a, <const bf16*>a.b + at, PANEL, more, o)
@@ -507,7 +522,7 @@ def matmul(const float[:, :] a not None, const float[:, :] b not None):
     cdef float[::1] scratch = np.empty(scratch_bytes(k) // sizeof(float), np.float32)
     cdef int64_t item = sizeof(float), panels = (n + PANEL - 1) // PANEL
     cdef GemmArgs args = GemmArgs(
-        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0], m=m, n=n, k=k, chunk=m, b_packed=0, weights=0,
+        a=&a[0, 0], b=&b[0, 0], bias=NULL, z=NULL, c=&out[0, 0], m=m, n=n, k=k, chunk=m, b_packed=0, b_rows=k, weights=0,
         a_row=a.strides[0] // item, a_k=a.strides[1] // item, b_k=b.strides[0] // item, b_n=b.strides[1] // item,
         c_row=n, z_row=0,
         batch=BatchStrides(

@@ -25,4 +25,31 @@ cdef void narrow_bf16(const NarrowArgs* a, int64_t begin, int64_t end, void* scr
         vf_narrow_bf16(y + i, vf_load_n(a.x + i, last - i))
 
 
+cdef struct NarrowRowsArgs:
+    const float* x
+    void* y
+    int64_t m, n, inner, x_outer, x_inner, x_row, y_row
+
+
+cdef void narrow_rows_bf16(const NarrowRowsArgs* a, int64_t begin, int64_t end, void* scratch) noexcept nogil:
+    """Rows of a batch of m x n matrices, whose columns lie side by side, as rows of y_row bfloat16 behind each other.
+
+    y_row is n rounded up to whole vectors, which are filled up with zeros. One work item = one row. Matrix number q
+    begins at q // inner and q % inner times the outer and inner strides.
+    """
+    cdef int64_t item, q, i
+    cdef const float* x
+    cdef bf16* y
+    for item in range(begin, end):
+        q = item // a.m
+        x = a.x + q // a.inner * a.x_outer + q % a.inner * a.x_inner + item % a.m * a.x_row
+        y = <bf16*>a.y + item * a.y_row
+        i = 0
+        while i + VW <= a.n:
+            vf_narrow_bf16(y + i, vf_load(x + i))
+            i += VW
+        if i < a.n:
+            vf_narrow_bf16(y + i, vf_load_n(x + i, a.n - i))
+
+
 include "narrow_table.pxi"

@@ -132,7 +132,7 @@ def _emit(
     nbytes = sizes.count * n * m * ITEM
     scores = ctx.temp(nbytes)
     to = Operand(scores, m, 1, heads * n * m, n * m)
-    emit_matmul(ctx, node, n, m, sizes.width, q, k.transposed, to, batch=batch, rows_are_samples=False)
+    emit_matmul(ctx, node, n, m, sizes.width, q, k.transposed, to, batch=batch, rows_are_samples=False, rounds=True)
     if chain.steps:
         shape = chain.shape
         strides = [plain_strides(s, len(shape)) for s in (shape, *chain.shapes)]
@@ -143,7 +143,7 @@ def _emit(
         whole = (sizes.count * n * m,)
         emit_chain(ctx, node, _WITHOUT_NAN, whole, [plain_strides(whole, 1)], [shares], plain_strides(whole, 1), shares)
     weights = Operand(shares, m, 1, heads * n * m, n * m)
-    emit_matmul(ctx, node, n, sizes.size, m, weights, v, out, batch=batch, rows_are_samples=False)
+    emit_matmul(ctx, node, n, sizes.size, m, weights, v, out, batch=batch, rows_are_samples=False, rounds=True)
 
 
 def lower_fused_attention(ctx: Lowering, node: Node) -> bool | None:

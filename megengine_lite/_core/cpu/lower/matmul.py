@@ -15,8 +15,9 @@ from megengine_lite._core.cpu.packing import float32 as packing
 from megengine_lite._core.cpu.steps import Ref, epilogue_arguments
 from megengine_lite._core.ir.fused import NO_ACTIVATION, Activation, FusedMatMul
 from megengine_lite._core.ir.graph import Constant, Node, Var
+from megengine_lite._core.ir.image_layouts import round_up
 from megengine_lite._records import record
-from megengine_lite.kernels.common.shared_constants import Weights
+from megengine_lite.kernels.common.shared_constants import SLACK, Weights
 
 # A product of few panels is cut into about as many parts as this, so that threads can share it.
 LEAST_PARTS = 8
@@ -73,13 +74,15 @@ def emit_matmul(
     activation: Activation = NO_ACTIVATION,
     rows_are_samples: bool = True,
     backwards: bool = False,
+    rounds: bool = False,
     algorithm: Algorithm[MatMulProblem] | None = None,
 ) -> None:
     """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
 
     If b is a constant without a batch, it is given as ``weight``, and may be packed beforehand. ``bias`` has a number
     for each column. c must have contiguous rows. ``rows_are_samples``: m depends on the batch. ``backwards`` begins
-    with the last columns, which the cache may still have from a product before. Without an ``algorithm`` the heuristic
+    with the last columns, which the cache may still have from a product before. ``rounds`` allows a product of two
+    computed matrices to round them to bfloat16 where the precision says so. Without an ``algorithm`` the heuristic
     chooses one.
     """
     if algorithm is None:
@@ -124,11 +127,27 @@ def emit_matmul(
         packed = _packed_weight(ctx, weight, k, n, b, weights)
         chunk = _rows_at_once(m, k, panel, panels * batch.count, ctx.kernels.isa.near_bytes)
         strides |= {"b_outer": 0, "b_inner": 0}
+    elif rounds and _multiplies_pairs(ctx, m) and a.column == 1:
+        weights = Weights.BFLOAT16_PAIRS
+        narrow = _narrowed_rows(ctx, node, m, k, a, batch)
+        common |= {"a": narrow.ref, "k": -(-k // 2), **_strides("a", narrow)}
     ctx.emit(
         algorithm.name, node, b=packed or b.ref, chunk=chunk, backwards=backwards, b_packed=packed is not None,
-        weights=weights, work=batch.count * panels * -(-m // chunk), scratch=0 if packed else kernel.scratch_bytes(k),
-        **strides, **common,
+        b_rows=k, weights=weights, work=batch.count * panels * -(-m // chunk),
+        scratch=0 if packed else kernel.scratch_bytes(k), **strides, **common,
     )  # fmt: skip
+
+
+def _narrowed_rows(ctx: Lowering, node: Node, m: int, k: int, a: Operand, batch: Batch) -> Operand:
+    """The matrices as bfloat16, of which two count as an element."""
+    y_row = round_up(k, ctx.kernels.width)
+    y = ctx.temp(2 * batch.count * m * y_row + SLACK)
+    ctx.emit(
+        "narrow_rows_bf16", node, x=a.ref, y=y, m=m, n=k, inner=batch.inner, x_outer=a.outer_step,
+        x_inner=a.inner_step, x_row=a.row, y_row=y_row, work=batch.count * m,
+    )  # fmt: skip
+    row = y_row // 2
+    return Operand(y, row, 1, batch.inner * m * row, m * row)
 
 
 def _strides(prefix: str, operand: Operand | None) -> dict[str, int]:
@@ -165,10 +184,13 @@ def _padded_bias(ctx: Lowering, bias: Constant | None) -> Ref | None:
 
 
 def _is_in_pairs(ctx: Lowering, m: int, k: int, a: Operand, batch: Batch) -> bool:
-    """Whether pairs of bfloat16 are multiplied. The time of few rows is that of reading B."""
-    has_room = m >= LEAST_ROWS_IN_PAIRS and k % 2 == 0
+    """Whether a product with a weight is one of pairs of bfloat16. The time of few rows is that of reading B."""
     is_dense = batch.count == 1 and (a.row, a.column) == (k, 1)
-    return ctx.config.precision == "bfloat16" and has_room and is_dense and ctx.kernels.multiplies_bfloat16
+    return _multiplies_pairs(ctx, m) and k % 2 == 0 and is_dense
+
+
+def _multiplies_pairs(ctx: Lowering, m: int) -> bool:
+    return ctx.config.precision == "bfloat16" and m >= LEAST_ROWS_IN_PAIRS and ctx.kernels.multiplies_bfloat16
 
 
 def _packed_weight(ctx: Lowering, weight: Constant, k: int, n: int, b: Operand, weights: Weights) -> Ref:

@@ -105,7 +105,7 @@ _OF_FLOATS = frozenset((ElemwiseMultiTypeMode.ISNAN, ElemwiseMultiTypeMode.ISINF
 
 _COPY = ("copy_strided", "fill_elements", "transpose_strided")
 _CHAIN = ("elemwise_chain_f32",)
-_NARROW = ("narrow_bf16",)  # of inputs, if half precision is asked for
+_NARROW = ("narrow_bf16", "narrow_rows_bf16")  # of inputs, if half precision is asked for
 _TABLES = ("table_8", "table_pair_8")
 _REDUCE = ("reduce_inner_f32", "reduce_outer_f32")
 _GATHER = ("gather_channels_blocked_8", "gather_channels_blocked_f32", *_COPY)
