@@ -75,21 +75,25 @@ cdef inline vf scale_of(const Int8Output* o, int v) noexcept nogil:
     return vf_set1(o.scale)
 
 
-cdef inline vi scaled_byte(bint POSITIVE, const int32_t* sums, vf scale, vf bias, vf reciprocal) noexcept nogil:
-    """A rounded result without z. A saturating store does the upper bound, and the lower one of signed results."""
-    cdef vf x = vf_product(vf_product(vi_to_vf(vi_load(sums)), scale) + bias, reciprocal)
-    if POSITIVE:
-        return vi_max(vf_to_vi(x + vf_set1(0.5)), vi_set1(0))
-    return vf_to_vi(with_half(x))
+cdef inline vi scaled_byte(
+    bint POSITIVE, bint BIASED, const int32_t* sums, vf scale, vf bias, vf reciprocal
+) noexcept nogil:
+    """A rounded result without z, but for the bounds of bytes; as POSITIVE it is right from 0 on."""
+    cdef vf x = vf_product(vi_to_vf(vi_load(sums)), scale)
+    if BIASED:
+        x = x + bias
+    x = vf_product(x, reciprocal)
+    return vf_to_vi(x + vf_set1(0.5) if POSITIVE else with_half(x))
 
 
 cdef inline inlined store_scaled(
-    bint POSITIVE, const int32_t* sums, int pixels, int vectors, const Int8Output* o
+    bint POSITIVE, bint BIASED, const int32_t* sums, int pixels, int vectors, const Int8Output* o
 ) noexcept nogil:
     cdef vf scale = vf_set1(o.scale), reciprocal = vf_set1(o.reciprocal), bias
     cdef int64_t step = vectors * VW
     cdef const int32_t* at
     cdef int8_t* y
+    cdef vi x
     cdef int p, v
     for v in range(vectors):
         bias = bias_of(o, v)
@@ -99,28 +103,36 @@ cdef inline inlined store_scaled(
         if o.y_pixel == VW:
             while p + 4 <= pixels:
                 vi_store4_s8(
+                    0 if POSITIVE else -128,
                     y,
-                    scaled_byte(POSITIVE, at, scale, bias, reciprocal),
-                    scaled_byte(POSITIVE, at + step, scale, bias, reciprocal),
-                    scaled_byte(POSITIVE, at + 2 * step, scale, bias, reciprocal),
-                    scaled_byte(POSITIVE, at + 3 * step, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, BIASED, at, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, BIASED, at + step, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, BIASED, at + 2 * step, scale, bias, reciprocal),
+                    scaled_byte(POSITIVE, BIASED, at + 3 * step, scale, bias, reciprocal),
                 )
                 at += 4 * step
                 y += 4 * VW
                 p += 4
         while p < pixels:
-            vi_store_s8(y, scaled_byte(POSITIVE, at, scale, bias, reciprocal))
+            x = scaled_byte(POSITIVE, BIASED, at, scale, bias, reciprocal)
+            vi_store_s8(y, vi_max(x, vi_set1(0)) if POSITIVE else x)
             at += step
             y += o.y_pixel
             p += 1
 
 
 cdef inline outlined store_positive(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
-    store_scaled(True, sums, pixels, vectors, o)
+    if o.real_bias:
+        store_scaled(True, True, sums, pixels, vectors, o)
+    else:
+        store_scaled(True, False, sums, pixels, vectors, o)
 
 
 cdef inline outlined store_signed(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:
-    store_scaled(False, sums, pixels, vectors, o)
+    if o.real_bias:
+        store_scaled(False, True, sums, pixels, vectors, o)
+    else:
+        store_scaled(False, False, sums, pixels, vectors, o)
 
 
 cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors, const Int8Output* o) noexcept nogil:

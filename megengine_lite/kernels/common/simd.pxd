@@ -122,7 +122,7 @@ cdef extern from "simd.h" nogil:
     void vi_store_8(int8_t* p, vi x)
     vi vi_max(vi a, vi b)
     void vi_store_s8(int8_t* p, vi x)
-    void vi_store4_s8(int8_t* p, vi a, vi b, vi c, vi d)
+    void vi_store4_s8(int low, int8_t* p, vi a, vi b, vi c, vi d)
     void bytes_lookup(const uint8_t* table, const uint8_t* x, uint8_t* y, int64_t n)
     vi vi_load_quad(const void* p)
     void forget_loads()

@@ -86,10 +86,11 @@ ML_INLINE void vi_store_s8(int8_t *p, vi x) {
     __m128i words = _mm_packs_epi32(low, high);
     _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
 }
-ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+ML_INLINE void vi_store4_s8(int low, int8_t *p, vi a, vi b, vi c, vi d) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     __m256i ab = _mm256_packs_epi32((__m256i)a, (__m256i)b), cd = _mm256_packs_epi32((__m256i)c, (__m256i)d);
-    _mm256_storeu_si256((__m256i *)p, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order));
+    __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), order);
+    _mm256_storeu_si256((__m256i *)p, low > -128 ? _mm256_max_epi8(bytes, _mm256_set1_epi8((char)low)) : bytes);
 }
 ML_INLINE vi vi_load_quad(const void *p) {
     const __m256i halves = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);

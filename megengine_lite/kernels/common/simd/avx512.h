@@ -69,10 +69,11 @@ ML_INLINE void vi_store_8(int8_t *p, vi x) {
 ML_INLINE void vi_store_s8(int8_t *p, vi x) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8((__m512i)x));
 }
-ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+ML_INLINE void vi_store4_s8(int low, int8_t *p, vi a, vi b, vi c, vi d) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512i ab = _mm512_packs_epi32((__m512i)a, (__m512i)b), cd = _mm512_packs_epi32((__m512i)c, (__m512i)d);
-    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd)));
+    __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ab, cd));
+    _mm512_storeu_si512(p, low > -128 ? _mm512_max_epi8(bytes, _mm512_set1_epi8((char)low)) : bytes);
 }
 ML_INLINE void bytes_lookup(const uint8_t *table, const uint8_t *x, uint8_t *y, int64_t n) {
     int64_t k = 0;

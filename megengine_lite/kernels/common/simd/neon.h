@@ -201,10 +201,11 @@ ML_INLINE void vi_store_s8(int8_t *p, vi x) {
     int16x4_t words = vqmovn_s32((int32x4_t)x);
     *(dword_u *)p = vget_lane_s32((int32x2_t)vqmovn_s16(vcombine_s16(words, words)), 0);
 }
-ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+ML_INLINE void vi_store4_s8(int low, int8_t *p, vi a, vi b, vi c, vi d) {
     int16x8_t ab = vqmovn_high_s32(vqmovn_s32((int32x4_t)a), (int32x4_t)b);
     int16x8_t cd = vqmovn_high_s32(vqmovn_s32((int32x4_t)c), (int32x4_t)d);
-    vst1q_s8(p, vqmovn_high_s16(vqmovn_s16(ab), cd));
+    int8x16_t bytes = vqmovn_high_s16(vqmovn_s16(ab), cd);
+    vst1q_s8(p, low > -128 ? vmaxq_s8(bytes, vdupq_n_s8((int8_t)low)) : bytes);
 }
 ML_INLINE void bytes_lookup(const uint8_t *table, const uint8_t *x, uint8_t *y, int64_t n) {
     const uint8x16x4_t t0 = vld1q_u8_x4(table), t1 = vld1q_u8_x4(table + 64);

@@ -183,12 +183,13 @@ ML_INLINE void plain_vi_store_s8(int8_t *p, vi x) {
     for (int k = 0; k < VW; ++k) p[k] = (int8_t)(x[k] < -128 ? -128 : x[k] > 127 ? 127 : x[k]);
 }
 
-/* Four of them, one after the other in memory. */
-ML_INLINE void plain_vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
-    plain_vi_store_s8(p, a);
-    plain_vi_store_s8(p + VW, b);
-    plain_vi_store_s8(p + 2 * VW, c);
-    plain_vi_store_s8(p + 3 * VW, d);
+/* Four of them, one after the other in memory, and at least `low`, a constant. */
+ML_INLINE void plain_vi_store4_s8(int low, int8_t *p, vi a, vi b, vi c, vi d) {
+    const vi least = (vi){} + low;
+    plain_vi_store_s8(p, plain_vi_max(a, least));
+    plain_vi_store_s8(p + VW, plain_vi_max(b, least));
+    plain_vi_store_s8(p + 2 * VW, plain_vi_max(c, least));
+    plain_vi_store_s8(p + 3 * VW, plain_vi_max(d, least));
 }
 
 /* y[k] = table[x[k]] for bytes; the table has 256 entries. */

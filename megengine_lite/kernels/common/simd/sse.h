@@ -51,9 +51,10 @@ ML_INLINE void vi_store_s8(int8_t *p, vi x) {
     __m128i words = _mm_packs_epi32((__m128i)x, (__m128i)x);
     *(dword_u *)p = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
 }
-ML_INLINE void vi_store4_s8(int8_t *p, vi a, vi b, vi c, vi d) {
+ML_INLINE void vi_store4_s8(int low, int8_t *p, vi a, vi b, vi c, vi d) {
     __m128i ab = _mm_packs_epi32((__m128i)a, (__m128i)b), cd = _mm_packs_epi32((__m128i)c, (__m128i)d);
-    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(ab, cd));
+    __m128i bytes = _mm_packs_epi16(ab, cd);
+    _mm_storeu_si128((__m128i *)p, low > -128 ? _mm_max_epi8(bytes, _mm_set1_epi8((char)low)) : bytes);
 }
 ML_INLINE vi vi_load_quad(const void *p) {
     const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
