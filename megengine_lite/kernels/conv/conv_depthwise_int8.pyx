@@ -11,8 +11,8 @@ from megengine_lite.kernels.common.requantize cimport (
     Int8Output, go_to_channel, read_output, result_size, skip_pixels, store_sums,
 )
 from megengine_lite.kernels.common.simd cimport (
-    DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed, vi_even,
-    vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
+    BY_LANE, DOT_SIGNED, DOT_STEPS, DOT_UNSIGNED, VREGS, VW, inlined, outlined, vi, vi_dot, vi_dot_pairs, vi_dot_signed,
+    vi_even, vi_load, vi_load_quad, vi_odd, vi_set1, vi_store,
 )
 
 cdef enum:
@@ -28,13 +28,28 @@ cdef struct DepthwiseTaps:
     int32_t flip
 
 
+cdef inline vi multiplied(bint PLAIN, vi total, vi value, vi taps) noexcept nogil:
+    if PLAIN or DOT_UNSIGNED:
+        return vi_dot(total, value, taps)
+    if DOT_SIGNED:
+        return vi_dot_signed(total, value, taps)
+    return vi_dot_pairs(vi_dot_pairs(total, vi_even(value), vi_even(taps)), vi_odd(value), vi_odd(taps))
+
+
+cdef inline vi quad_of(bint PLAIN, const uint8_t* at, vi flip) noexcept nogil:
+    """Four taps of each channel."""
+    if PLAIN:
+        return vi_load_quad(at)
+    return vi_load_quad(at) ^ flip
+
+
 cdef inline inlined depthwise_block(
     int PIXELS, int64_t STEP, bint PLAIN, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
     int32_t* sums
 ) noexcept nogil:
     """PIXELS outputs side by side; their windows begin STEP bytes apart."""
     cdef vi acc[MAX_PIXELS]
-    cdef vi taps, value, flip = vi_set1(t.flip)
+    cdef vi taps, flip = vi_set1(t.flip)
     cdef const uint8_t* at
     cdef int64_t part, r, q
     cdef int p
@@ -47,18 +62,54 @@ cdef inline inlined depthwise_block(
                 taps = vi_load(<const int32_t*>w)
                 w += 4 * VW
                 for p in range(PIXELS):
-                    value = vi_load_quad(at + p * STEP)
-                    if not PLAIN:
-                        value = value ^ flip
-                    if PLAIN or DOT_UNSIGNED:
-                        acc[p] = vi_dot(acc[p], value, taps)
-                    elif DOT_SIGNED:
-                        acc[p] = vi_dot_signed(acc[p], value, taps)
-                    else:
-                        acc[p] = vi_dot_pairs(acc[p], vi_even(value), vi_even(taps))
-                        acc[p] = vi_dot_pairs(acc[p], vi_odd(value), vi_odd(taps))
+                    acc[p] = multiplied(PLAIN, acc[p], quad_of(PLAIN, at + p * STEP, flip), taps)
     for p in range(PIXELS):
         vi_store(sums + p * VW, acc[p])
+
+
+cdef inline inlined row_of_two(
+    int PIXELS, int64_t STEP, bint PLAIN, bint UPPER, bint LOWER, const DepthwiseTaps* t, const uint8_t* x,
+    const int8_t* w, vi flip, vi* acc
+) noexcept nogil:
+    """One input row, times the filter row at w for the upper outputs, and times the one before it for the lower."""
+    cdef vi value, upper = flip, lower = flip
+    cdef int64_t q, row = t.quads * 4 * VW
+    cdef int p
+    for q in range(t.quads):
+        if UPPER:
+            upper = vi_load(<const int32_t*>w)
+        if LOWER:
+            lower = vi_load(<const int32_t*>(w - row))
+        for p in range(PIXELS):
+            value = quad_of(PLAIN, x + p * STEP, flip)
+            if UPPER:
+                acc[p] = multiplied(PLAIN, acc[p], value, upper)
+            if LOWER:
+                acc[PIXELS + p] = multiplied(PLAIN, acc[PIXELS + p], value, lower)
+        x += t.quad
+        w += 4 * VW
+
+
+cdef inline inlined two_row_block(
+    int PIXELS, int64_t STEP, bint PLAIN, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, int32_t* sums, int32_t* below
+) noexcept nogil:
+    """PIXELS outputs in each of two rows, which read all but one of their input rows in common."""
+    cdef vi acc[2 * MAX_PIXELS]
+    cdef vi flip = vi_set1(t.flip)
+    cdef int64_t part, r, row = t.quads * 4 * VW
+    cdef int p
+    for p in range(2 * PIXELS):
+        acc[p] = vi_load(bias)
+    for part in range(t.parts):
+        row_of_two(PIXELS, STEP, PLAIN, True, False, t, x, w, flip, acc)
+        for r in range(1, t.rows):
+            row_of_two(PIXELS, STEP, PLAIN, True, True, t, x + r * t.row, w + r * row, flip, acc)
+        row_of_two(PIXELS, STEP, PLAIN, False, True, t, x + t.rows * t.row, w + t.rows * row, flip, acc)
+        w += t.rows * row
+    for p in range(PIXELS):
+        vi_store(sums + p * VW, acc[p])
+        vi_store(below + p * VW, acc[PIXELS + p])
 
 
 cdef inline inlined depthwise_pixels(
@@ -96,6 +147,40 @@ cdef inline inlined depthwise_pixels(
         pixels -= stored
 
 
+cdef inline inlined two_rows(
+    bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    Int8Output o, Int8Output below
+) noexcept nogil:
+    """Two rows of outputs, with stride 1: with many registers."""
+    cdef vi room[2 * STORED_PIXELS]
+    cdef int32_t* sums = <int32_t*>room
+    cdef int32_t* under = sums + STORED_PIXELS * VW
+    cdef int count, left, at
+    while pixels > 0:
+        left = <int>min(pixels, STORED_PIXELS)
+        at = 0
+        while at < left:
+            if left - at >= 7:
+                count = 7
+                two_row_block(7, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
+            elif left - at >= 4:
+                count = 4
+                two_row_block(4, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
+            elif left - at >= 2:
+                count = 2
+                two_row_block(2, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
+            else:
+                count = 1
+                two_row_block(1, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
+            at += count
+            x += count * VW
+        store_sums(sums, left, 1, &o)
+        store_sums(under, left, 1, &below)
+        skip_pixels(&o, left)
+        skip_pixels(&below, left)
+        pixels -= left
+
+
 cdef inline inlined depthwise_row(
     bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
     const Int8Output* o
@@ -106,6 +191,20 @@ cdef inline inlined depthwise_row(
         depthwise_pixels(2 * VW, PLAIN, pixels, t, x, w, bias, o[0])
     else:
         depthwise_pixels(t.stride, PLAIN, pixels, t, x, w, bias, o[0])
+
+
+cdef inline outlined two_rows_plain(
+    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o,
+    const Int8Output* below
+) noexcept nogil:
+    two_rows(True, pixels, t, x, w, bias, o[0], below[0])
+
+
+cdef inline outlined two_rows_flipped(
+    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o,
+    const Int8Output* below
+) noexcept nogil:
+    two_rows(False, pixels, t, x, w, bias, o[0], below[0])
 
 
 cdef inline outlined depthwise_plain(
@@ -153,11 +252,12 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef int64_t blocks = a.blocks, oh = a.oh, ow = a.ow, kh = a.kh, quads = a.quads, quad = a.quad
     cdef int64_t stride_h = a.stride_h, stride_w = a.stride_w, dilate_h = a.dilate_h, pad_h = a.pad_h, pad_w = a.pad_w
     cdef int64_t band = a.band, parts = a.parts, flip = a.flip, plain = a.plain
-    cdef int64_t bands = (oh + band - 1) // band, item, n, block, r, size
+    cdef int64_t bands = (oh + band - 1) // band, item, n, block, r, last, size
+    cdef bint in_pairs = VREGS == 32 and not BY_LANE and stride_h == 1 and a.stride_w == 1 and dilate_h == 1
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef DepthwiseTaps t
-    cdef Int8Output o
+    cdef Int8Output o, below
     read_output(&o, &a.requantize, scales, real_bias, z, VW, y_plane, VW, z_plane)
     size = result_size(&o)
     t = DepthwiseTaps(parts, kh, dilate_h * x_row, quads, quad * VW, stride_w * VW, <int32_t>flip)
@@ -166,15 +266,29 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
         block = item // bands % blocks
         go_to_channel(&o, scales, real_bias, block * VW)
         from_w = w + block * parts * kh * quads * 4 * VW
-        for r in range(item % bands * band, min(item % bands * band + band, oh)):
+        r = item % bands * band
+        last = min(r + band, oh)
+        while r < last:
             o.y = y + (n * y_image + block * y_plane + r * y_row) * size
             if z:
                 o.z = z + n * z_image + block * z_plane + r * z_row
             from_x = x + n * x_image + block * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW
+            if VREGS == 32 and not BY_LANE and in_pairs and r + 1 < last:
+                below = o
+                below.y += y_row * size
+                if z:
+                    below.z += z_row
+                if plain:
+                    two_rows_plain(ow, &t, from_x, from_w, bias + block * VW, &o, &below)
+                else:
+                    two_rows_flipped(ow, &t, from_x, from_w, bias + block * VW, &o, &below)
+                r += 2
+                continue
             if plain:
                 depthwise_plain(ow, &t, from_x, from_w, bias + block * VW, &o)
             else:
                 depthwise_flipped(ow, &t, from_x, from_w, bias + block * VW, &o)
+            r += 1
 
 
 include "conv_depthwise_int8_table.pxi"
