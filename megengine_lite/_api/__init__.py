@@ -19,7 +19,8 @@
 * ``arguments``, ``data_sources`` - checks of arguments; where data can come from
 * ``tensor_data``, ``tensor_reading`` - parts of ``LiteTensor``: how data gets in, and out
 * ``model_inputs``, ``model_outputs``, ``batches`` - parts of ``Model``: arguments and results of a call;
-  ``load_options`` - what ``load`` and ``Predictor`` take; ``measured`` - what it tells of its own work
+  ``large_batches`` - some samples at a time; ``load_options`` - what ``load`` and ``Predictor`` take; ``measured`` -
+  what it tells of its own work
 * ``columns`` - batches of rows as tools for data hold them; ``random_values`` - values of inputs that nobody gave;
   ``integer_inputs`` - which integers these may be
 * ``notebooks``, ``progress_bars`` - what notebooks show of these objects; bars of the package tqdm

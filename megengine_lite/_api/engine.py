@@ -383,6 +383,14 @@ class Engine(Turns):
 
     def _answer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
+            is_watched = self._profile is not None or self._dump is not None
+            if self._prepared is None and not is_watched and (size := self.session.samples_at_once(inputs)):
+                with late_import():
+                    from megengine_lite._api.large_batches import answer_in_parts
+
+                outputs = answer_in_parts(self.session, self._memory.use, inputs, size)
+                self.has_run = True
+                return outputs
             self.session.set_in_place(inputs)
             if self._prepared is not None:
                 self._fitting_session(lambda: self.session.set_in_place(inputs))

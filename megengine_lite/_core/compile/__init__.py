@@ -12,5 +12,6 @@
 * ``lifetimes`` - how long variables are needed, also where nodes are replaced by graphs
 * ``unroll`` - short loops whose numbers of rounds follow from shapes, as nodes one after another
 * ``transform`` - rewrites of a whole model that is to be written to a file
+* ``samples`` - whether samples of a batch depend on each other, and into how large parts batches are cut
 * ``vary_sizes`` - which sizes of a model may change, for files of other formats
 """

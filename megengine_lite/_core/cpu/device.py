@@ -39,6 +39,12 @@ class CpuDevice(Device):
 
         return int(MOST_THREADS)
 
+    def near_bytes(self, config: SessionConfig) -> int:
+        with late_import():
+            from megengine_lite._core.cpu.kernel_set import instruction_set
+
+        return instruction_set(config.isa).near_bytes
+
     def count(self) -> int:
         """The number of processors that this process may use."""
         if hasattr(os, "sched_getaffinity"):

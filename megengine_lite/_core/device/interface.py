@@ -55,6 +55,11 @@ class Device(ABC):
         """Threads of the host that can work on one run."""
         return 1
 
+    def near_bytes(self, config: SessionConfig) -> int:
+        """Bytes of results that are best made before their readers run; large batches run a few samples at a time if
+        theirs are many times more. 0 runs all batches as a whole."""
+        return 0
+
     @property
     def name(self) -> str:
         """Its name in messages."""

@@ -120,6 +120,8 @@ class Session:
         self._fast: _Bound | None = None  # the only plan of the last run
         self._inferred: tuple[object, Mapping[AnyVar, Spec]] | None = None  # for what, and the specs of outputs
         self._checked: object = None  # what was compared with the declared shapes last, and fits
+        self._sizes_of_parts: dict[object, int] = {}  # by shapes of inputs
+        self._runs_part = False  # of a batch whose shapes have been compared
 
     def _new_plans(self, shape_only: Set[str]) -> Plans:
         with late_import():
@@ -214,6 +216,42 @@ class Session:
         """Sets inputs to dense arrays of host memory, which the next runs read where they are."""
         for name, array in arrays.items():
             self.set_input(name, Storage.of_buffer(array), array.shape)
+
+    def samples_at_once(self, arrays: Mapping[str, np.ndarray]) -> int:
+        """How many samples of a batch :meth:`run_part` should run at a time; 0 for a batch that runs as a whole."""
+        shapes = tuple(array.shape for array in arrays.values())
+        found = self._sizes_of_parts.get(shapes)
+        if found is None:
+            found = self._size_of_parts({self._input_var(name): array.shape for name, array in arrays.items()})
+            if len(self._sizes_of_parts) >= self.config.plan_cache_size:
+                self._sizes_of_parts.clear()
+            self._sizes_of_parts[shapes] = found
+        return found
+
+    def _size_of_parts(self, shapes: dict[AnyVar, tuple[int, ...]]) -> int:
+        near = self.device.near_bytes(self.config)
+        graph = self._plans.graph
+        if not near or self._plans.is_single or shapes.keys() != set(graph.inputs):
+            return 0
+        with late_import():
+            from megengine_lite._core.compile.samples import samples_at_once
+
+        given = {v.name: shape for v, shape in shapes.items()}
+        try:
+            check_shapes(graph.declared, given)
+        except ShapeError:
+            return 0  # the run will say so
+        return samples_at_once(graph, shapes, near)
+
+    def run_part(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs on some samples of a batch; gives the outputs in memory that the next run overwrites."""
+        self._runs_part = True
+        try:
+            self.set_in_place(arrays)
+            self.run()
+        finally:
+            self._runs_part = False
+        return {name: self.output(name).array() for name in self.output_names}
 
     def bind_output(self, name: str, storage: Storage | None, nbytes: int = 0, offset: int = 0) -> None:
         """Sets memory of the caller that an output is computed into; with None the session uses its own again.
@@ -492,7 +530,7 @@ class Session:
         self, plans: Plans | OnlyPlan, stop: GraphPlace, values: dict[AnyVar, RunValue]
     ) -> tuple[Plan | Repeated, GraphPlace]:
         graph = plans.graph
-        if stop is plans.root and graph.declared:
+        if stop is plans.root and graph.declared and not self._runs_part:
             self._check_declared(graph, values)
         try:
             return plans.find(stop, values)

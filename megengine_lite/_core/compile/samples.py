@@ -1,0 +1,291 @@
+"""Finds out whether a model treats the samples of a batch each by itself, so that it may run on a few at a time.
+
+Two stages of one graph are compared, which were inferred for batches of two sizes. Node by node it must follow from the
+operator that the rows of a sample, which lie side by side along the first axis, are made of that sample's rows alone,
+and in the same way in both stages. What an operator without a rule here does is not known, and the answer is no.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
+from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Node, TensorSpec, Var
+from megengine_lite._core.ir.params import BNFwdMode, ConvolutionFormat, MatrixMulFormat
+from megengine_lite.errors import LiteError
+
+COMMON = 0
+"""In place of a number of rows: the operand is the same for all samples."""
+
+_Rows = Sequence[int]
+"""For each operand its rows for each sample, or COMMON."""
+_Rule = Callable[[Node, _Rows], bool]
+
+_BATCH_FIRST = (ConvolutionFormat.NCHW, ConvolutionFormat.NHWC)
+
+
+def are_independent(whole: Stage, part: Stage, count: int, size: int) -> bool:
+    """Whether the rows of each output are those that ``size`` samples at a time give.
+
+    Parameters
+    ----------
+    whole, part
+        Stages of the whole model, for inputs whose first axis has ``count`` and ``size`` samples.
+    """
+    a, b = whole.graph, part.graph
+    if (whole.next_node, len(a.nodes)) != (part.next_node, len(b.nodes)) or whole.shapes or part.shapes:
+        return False
+    rows: dict[Var, int] = {}
+    for x, y in zip(a.inputs, b.inputs, strict=True):
+        if (found := _rows_of(x, y, count, size)) != 1:
+            return False
+        rows[x] = found
+    for node, same in zip(a.nodes, b.nodes, strict=True):
+        if not isinstance(node, Node) or not isinstance(same, Node) or (node.op, node.params) != (same.op, same.params):
+            return False
+        operands = [
+            rows[x] if x in rows else _rows_of_constant(x, y, count, size)
+            for x, y in zip(node.inputs, same.inputs, strict=True)
+        ]
+        if not _is_by_samples(node, operands):
+            return False
+        first = len(node.outputs) - 1 if node.op in _LAST_ONLY else 0
+        for x, y in zip(node.outputs[first:], same.outputs[first:], strict=True):
+            made = _rows_of(x, y, count, size)
+            if made is None:
+                return False
+            rows[x] = made
+    return all(isinstance(v, Var) and rows.get(v) == 1 for v in a.outputs)
+
+
+def _rows_of(x: object, y: object, count: int, size: int) -> int | None:
+    """The rows of a sample in a variable that both stages compute; None if its shapes are not those of samples."""
+    if not isinstance(x, Var) or not isinstance(y, Var) or not x.shape or x.dtype is not y.dtype:
+        return None
+    rows, rest = divmod(x.shape[0], count)
+    if rest or not rows or y.shape != (rows * size, *x.shape[1:]):
+        return None
+    return rows
+
+
+def _rows_of_constant(x: Var, y: Var, count: int, size: int) -> int | None:
+    """COMMON, or the rows of a sample if the constant has the same ones for each; None if it is another constant."""
+    if x.const is None or y.const is None:
+        return None
+    if x.const is y.const:
+        return COMMON
+    a, b = x.const.array, y.const.array
+    if a.shape == b.shape:
+        return COMMON if a.tobytes() == b.tobytes() else None
+    rows = _rows_of(x, y, count, size)
+    if rows is None:
+        return None
+    one = b[:rows]
+    same = all(part.tobytes() == one.tobytes() for whole in (a, b) for part in np.split(whole, len(whole) // rows))
+    return rows if same else None
+
+
+def _is_by_samples(node: Node, operands: Sequence[int | None]) -> bool:
+    rule = _RULES.get(node.op)
+    # Where a shape is an operand, it may differ: what matters are the shapes that have been compared.
+    read = operands[: len(operands) - 1] if node.op in _WITH_SHAPE and len(operands) > 1 else operands
+    known = [m for m in read if m is not None]
+    return rule is not None and len(known) == len(read) and rule(node, known)
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+
+
+def _elementwise(node: Node, rows: _Rows) -> bool:
+    """Operands broadcast: what is common may not have an extent along the first axis."""
+    out = node.outputs[0].shape
+    for v, m in zip(node.inputs, rows, strict=True):
+        aligned = len(v.shape) == len(out)
+        if m == COMMON and aligned and v.shape[0] != 1:
+            return False
+        if m != COMMON and (not aligned or v.shape[0] != out[0]):
+            return False
+    return any(m != COMMON for m in rows)
+
+
+def _first_only(node: Node, rows: _Rows) -> bool:
+    """The first operand has samples, and no other one."""
+    return rows[0] != COMMON and all(m == COMMON for m in rows[1:])
+
+
+def _with_format(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and node.params.format in _BATCH_FIRST
+
+
+def _conv_bias(node: Node, rows: _Rows) -> bool:
+    """Data, filter, bias, and a tensor that is added."""
+    return _with_format(node, rows[:3]) and all(m == rows[0] for m in rows[3:])
+
+
+def _batch_norm(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and node.params.fwd_mode == BNFwdMode.INFERENCE
+
+
+def _transposed_conv(node: Node, rows: _Rows) -> bool:
+    """The filter comes first."""
+    return _with_format(node, (rows[1], rows[0], *rows[2:]))
+
+
+def _product(node: Node, rows: _Rows) -> bool:
+    p = node.params
+    return _first_only(node, rows) and not p.transposeA and p.format == MatrixMulFormat.DEFAULT
+
+
+def _batched_product(node: Node, rows: _Rows) -> bool:
+    ranks = {len(v.shape) for v in (*node.inputs, *node.outputs)}
+    return ranks == {3} and rows[0] == rows[1] != COMMON and node.params.format == MatrixMulFormat.DEFAULT
+
+
+def _along(axis: int, node: Node) -> bool:
+    """Whether an axis is another than that of samples."""
+    return 0 < (axis + len(node.inputs[0].shape) if axis < 0 else axis) < len(node.inputs[0].shape)
+
+
+def _axis(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and _along(node.params.axis, node)
+
+
+def _concat(node: Node, rows: _Rows) -> bool:
+    return len(set(rows)) == 1 and rows[0] != COMMON and _along(node.params.axis, node)
+
+
+def _reduce(node: Node, rows: _Rows) -> bool:
+    return len(rows) == 1 and _axis(node, rows)
+
+
+def _norm(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and 0 < node.params.normalized_dim < len(node.inputs[0].shape)
+
+
+def _general_norm(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and node.params.axis_start > 0
+
+
+def _part(node: Node, rows: _Rows) -> bool:
+    items = node.params.items
+    return _first_only(node, rows) and all(_along(i.axis, node) and not i.idx for i in items)
+
+
+def _transpose(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and node.params.pattern[0] == 0
+
+
+def _axes(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and all(d.axis > 0 for d in node.params.desc)
+
+
+def _reshape(node: Node, rows: _Rows) -> bool:
+    """Rows of a sample stay together, however many they are: memory stays as it is."""
+    return rows[0] != COMMON
+
+
+def _broadcast(node: Node, rows: _Rows) -> bool:
+    shape, out = node.inputs[0].shape, node.outputs[0].shape
+    if rows[0] != COMMON:
+        return len(shape) == len(out) and shape[0] == out[0]
+    return len(shape) < len(out) or shape[0] == 1
+
+
+def _padding(node: Node, rows: _Rows) -> bool:
+    return _first_only(node, rows) and node.params.front_offset_dim0 == node.params.back_offset_dim0 == 0
+
+
+# The other outputs are not of samples. Nobody may read them.
+_LAST_ONLY = frozenset(("BatchNorm",))
+_WITH_SHAPE = frozenset(("Reshape", "Broadcast"))
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(("Elemwise", "ElemwiseMultiType", "TypeCvt", "Identity", "PowC"), _elementwise),
+    **dict.fromkeys(("Convolution", "Pooling", "Resize", "AdaptivePooling"), _with_format),
+    "ConvBiasForward": _conv_bias,
+    "BatchNorm": _batch_norm,
+    "ConvolutionBackwardData": _transposed_conv,
+    "MatrixMul": _product,
+    "BatchedMatrixMul": _batched_product,
+    **dict.fromkeys(("Softmax", "Split"), _axis),
+    "Concat": _concat,
+    "Reduce": _reduce,
+    "LayerNorm": _norm,
+    "GeneralNorm": _general_norm,
+    "LRN": _first_only,
+    "Subtensor": _part,
+    "Dimshuffle": _transpose,
+    "AxisAddRemove": _axes,
+    "Reshape": _reshape,
+    "Broadcast": _broadcast,
+    "Padding": _padding,
+}
+
+
+# ---- how many at a time ----------------------------------------------------------------------------------------------
+
+# A batch runs as a whole if the largest of its results take less than this many times what is near.
+_MANY = 8
+# Of the bytes that a part writes and reads, what reading the weights for it may take at most.
+_SHARE_OF_WEIGHTS = 0.3
+
+
+def samples_at_once(graph: ModelGraph, shapes: Mapping[AnyVar, tuple[int, ...]], near: int) -> int:
+    """Into how large parts a batch is best cut: so that the results of a part stay near until they are read.
+
+    Parameters
+    ----------
+    graph
+        A model's.
+    shapes
+        Those of its inputs.
+    near
+        Bytes; see :meth:`Device.near_bytes`.
+
+    Returns
+    -------
+    int
+        The samples of a part, which divide those of the batch; 0 if it runs as a whole.
+    """
+    counts = {shape[0] if shape else 0 for shape in shapes.values()}
+    count = counts.pop() if len(counts) == 1 else 0
+    if count < 2 or sum(math.prod(s) for s in shapes.values()) == 0:
+        return 0
+    pool = ConstantPool()
+
+    def stage(size: int) -> Stage:
+        known: dict[AnyVar, TensorSpec] = {v: TensorSpec((size, *shapes[v][1:]), v.dtype) for v in graph.inputs}
+        return infer_stage(graph, 0, known, pool)
+
+    try:
+        whole = stage(count)
+        weights, made, largest = _traffic(whole)
+        if largest < _MANY * near:
+            return 0
+        for size in _divisors(count):
+            enough = largest * size >= near * count and weights <= _SHARE_OF_WEIGHTS * 2 * made * size / count
+            if enough and are_independent(whole, stage(size), count, size):
+                return size if 2 * size <= count else 0
+    except (NeedsValue, NeedsExpansion, NeedsRounds, LiteError):
+        return 0
+    return 0
+
+
+def _traffic(stage: Stage) -> tuple[int, int, int]:
+    """Bytes of constants, of all results, and of the operands and results of the node that has most of them."""
+    nodes = stage.graph.nodes
+    weights = {v: v.spec.nbytes for node in nodes for v in node.inputs if v.const is not None}
+    made = largest = 0
+    for node in nodes:
+        results = sum(v.spec.nbytes for v in node.outputs if isinstance(v, Var))
+        made += results
+        largest = max(largest, results + sum(v.spec.nbytes for v in node.inputs if v.const is None))
+    return sum(weights.values()), made, largest
+
+
+def _divisors(count: int) -> list[int]:
+    """In ascending order, without the number itself."""
+    small = [k for k in range(1, math.isqrt(count) + 1) if count % k == 0]
+    return [k for k in dict.fromkeys((*small, *(count // k for k in reversed(small)))) if k != count]

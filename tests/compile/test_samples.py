@@ -1,0 +1,250 @@
+"""Batches whose samples do not depend on each other: what is recognised, and into how large parts they are cut."""
+
+import numpy as np
+import pytest
+from generated.grammar import FAMILIES, make_case
+from support.graphs import GraphBuilder
+
+from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, infer_stage
+from megengine_lite._core.compile.samples import are_independent, samples_at_once
+from megengine_lite._core.ir.dtype import INT32
+from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
+from megengine_lite._core.ir.params import (
+    BN,
+    Axis,
+    AxisAddRemove,
+    BNFwdMode,
+    BNParamDim,
+    Convolution,
+    Cumsum,
+    Dimshuffle,
+    Elemwise,
+    ElemwiseMode,
+    LayerNorm,
+    MatrixMul,
+    OptionalAxisV1,
+    Padding,
+    Pooling,
+    Reduce,
+    ReduceMode,
+    Softmax,
+)
+from megengine_lite._core.ir.params.tensor import AxisDesc, AxisMethod, IndexDescMaskDump, IndexDescMaskItem
+from megengine_lite._core.operators.reference import run_reference
+from megengine_lite.errors import LiteError
+
+COUNT = 6
+ADD = Elemwise(mode=ElemwiseMode.ADD)
+
+
+def stage_of(graph, size, shapes):
+    known = {v: TensorSpec((size, *shapes[v.name][1:]), v.spec.dtype) for v in graph.inputs}
+    return infer_stage(graph, 0, known, POOL)
+
+
+POOL = ConstantPool()
+
+
+def independent(graph, shapes, count, size):
+    try:
+        return are_independent(stage_of(graph, count, shapes), stage_of(graph, size, shapes), count, size)
+    except (LiteError, NeedsExpansion, NeedsRounds, NeedsValue):
+        return False
+
+
+# ---- generated graphs ------------------------------------------------------------------------------------------------
+
+
+def parts_of(run, count, seed):
+    """Inputs of several batches: the numbers of one in other places."""
+    rng = np.random.default_rng(seed)
+    return [{k: rng.permutation(a.reshape(-1)).reshape(a.shape) for k, a in run.items()} for _ in range(count)]
+
+
+def test_generated_graphs_that_are_independent_give_the_same_in_parts():
+    """Whatever operators they have: by their definitions, each part gives its rows of the whole."""
+    found = 0
+    for family in FAMILIES:
+        for seed in range(80):
+            case = make_case(family, seed)
+            run = case.runs[0]
+            extents = {run[v.name].shape[:1] for v in case.graph.inputs}
+            if len(extents) != 1 or not (size := next(iter(extents), (0,))[0]):
+                continue
+            shapes = {name: a.shape for name, a in run.items()}
+            if not independent(case.graph, shapes, 3 * size, size):
+                continue
+            found += 1
+            parts = parts_of(run, 3, seed)
+            whole = {name: np.concatenate([part[name] for part in parts]) for name in run}
+            with np.errstate(all="ignore"):
+                results = zip(*(run_reference(case.graph, part) for part in parts), strict=True)
+                expected = [np.concatenate(rows) for rows in results]
+                got = run_reference(case.graph, whole)
+            for a, b in zip(got, expected, strict=True):
+                a, b = a.astype(np.float64), b.astype(np.float64)
+                scale = max(1.0, np.abs(b[np.isfinite(b)]).max(initial=0))
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale, err_msg=case.label)
+    assert found > 100
+
+
+# ---- operators -------------------------------------------------------------------------------------------------------
+
+
+def image(b):
+    return b.input("x", (COUNT, 4, 5, 5))
+
+
+def rows(b):
+    return b.input("x", (COUNT, 8))
+
+
+def weights(b, *shape):
+    return b.constant(np.arange(np.prod(shape), dtype=np.float32).reshape(shape))
+
+
+def shape(b, *sizes):
+    return b.constant(np.int32(sizes))
+
+
+def reshaped(b, x, *sizes):
+    return b.node("Reshape", OptionalAxisV1(axis=sizes.index(-1)), [x, shape(b, *sizes)])
+
+
+def batch_norm(b, mode):
+    channels = [weights(b, 1, 4, 1, 1) for _ in range(4)]
+    params = BN(param_dim=BNParamDim.DIM_1C11, fwd_mode=mode)
+    return b.node("BatchNorm", params, [image(b), *channels], 4 if mode == BNFwdMode.INFERENCE else 5)[-1]
+
+
+def items(axis, **flags):
+    flags = {"begin": False, "end": False, "step": False, "idx": False} | flags
+    return IndexDescMaskDump(items=(IndexDescMaskItem(axis, **flags),))
+
+
+def sizes_of(b, x):
+    return b.node("GetVarShape", OptionalAxisV1(), [x])
+
+
+CONV = Convolution(pad_h=1, pad_w=1, stride_h=1, stride_w=1)
+INDEPENDENT = {
+    "convolution": lambda b: b.node("Convolution", CONV, [image(b), weights(b, 7, 4, 3, 3)]),
+    "batch norm": lambda b: batch_norm(b, BNFwdMode.INFERENCE),
+    "pooling": lambda b: b.node("Pooling", Pooling(), [image(b)]),
+    "rows of channels": lambda b: b.node("Elemwise", ADD, [image(b), weights(b, 1, 4, 1, 1)]),
+    "a vector": lambda b: b.node("Elemwise", ADD, [rows(b), weights(b, 8)]),
+    "itself": lambda b: b.node("Elemwise", ADD, [x := rows(b), x]),
+    "two inputs": lambda b: b.node("Elemwise", ADD, [rows(b), b.input("y", (COUNT, 1))]),
+    "product": lambda b: b.node("MatrixMul", MatrixMul(), [rows(b), weights(b, 8, 3)]),
+    "softmax": lambda b: b.node("Softmax", Softmax(axis=-1), [rows(b)]),
+    "sum": lambda b: b.node("Reduce", Reduce(mode=ReduceMode.SUM, axis=1), [rows(b)]),
+    "norm": lambda b: b.node("LayerNorm", LayerNorm(affine=False), [rows(b)], 3)[0],
+    "concatenation": lambda b: b.node("Concat", Axis(axis=1), [x := rows(b), x]),
+    "flattened": lambda b: reshaped(b, image(b), -1, 100),
+    "pixels as rows, and back": lambda b: reshaped(
+        b, b.node("Softmax", Softmax(axis=1), [reshaped(b, image(b), -1, 20)]), -1, 100
+    ),
+    "other order": lambda b: b.node("Dimshuffle", Dimshuffle(pattern=(0, 2, 3, 1), ndim=4), [image(b)]),
+    "a column": lambda b: b.node("Subtensor", items(1, end=True), [rows(b), shape(b, 3)]),
+    "another axis": lambda b: b.node("AxisAddRemove", AxisAddRemove(desc=(AxisDesc(AxisMethod.ADD_1, 1),)), [rows(b)]),
+    "padding": lambda b: b.node("Padding", Padding(front_offset_dim1=1), [rows(b)]),
+    "repeated constant": lambda b: b.node(
+        "Elemwise", ADD, [x := rows(b), b.node("Broadcast", OptionalAxisV1(), [weights(b, 1, 8), sizes_of(b, x)])]
+    ),
+}
+DEPENDENT = {
+    "batch norm that trains": lambda b: batch_norm(b, BNFwdMode.TRAINING),
+    "softmax of samples": lambda b: b.node("Softmax", Softmax(axis=0), [rows(b)]),
+    "softmax of samples, from the end": lambda b: b.node("Softmax", Softmax(axis=-2), [rows(b)]),
+    "sum of samples": lambda b: b.node("Reduce", Reduce(mode=ReduceMode.SUM, axis=0), [rows(b)]),
+    "mean is taken away": lambda b: b.node(
+        "Elemwise",
+        Elemwise(mode=ElemwiseMode.SUB),
+        [x := rows(b), b.node("Reduce", Reduce(mode=ReduceMode.MEAN, axis=0), [x])],
+    ),
+    "norm of all": lambda b: b.node("LayerNorm", LayerNorm(affine=False, normalized_dim=2), [rows(b)], 3)[0],
+    "joined samples": lambda b: b.node("Concat", Axis(axis=0), [x := rows(b), x]),
+    "filters from the batch": lambda b: b.node(
+        "Convolution", CONV, [b.constant(np.ones((COUNT, 4, 5, 5), np.float32)), b.input("x", (COUNT, 4, 3, 3))]
+    ),
+    "transposed": lambda b: b.node("Dimshuffle", Dimshuffle(pattern=(1, 0), ndim=2), [b.input("x", (COUNT, COUNT))]),
+    "product of transposed": lambda b: b.node(
+        "MatrixMul", MatrixMul(transposeA=True), [b.input("x", (COUNT, COUNT)), weights(b, COUNT, 3)]
+    ),
+    "product of samples": lambda b: b.node("MatrixMul", MatrixMul(transposeB=True), [x := rows(b), x]),
+    "another row for each": lambda b: b.node("Elemwise", ADD, [rows(b), weights(b, COUNT, 8)]),
+    "number of samples": lambda b: b.node("Elemwise", ADD, [x := b.input("x", (COUNT, 2), INT32), sizes_of(b, x)]),
+    "reversed samples": lambda b: b.node("Subtensor", items(0, step=True), [rows(b), shape(b, -1)]),
+    "some samples": lambda b: b.node("Subtensor", items(-2, end=True), [rows(b), shape(b, 3)]),
+    "samples as channels": lambda b: reshaped(b, image(b), 3, -1),
+    "operator without a rule": lambda b: b.node("Cumsum", Cumsum(axis=1), [rows(b)]),
+    "only a constant": lambda b: (rows(b), weights(b, COUNT, 8))[1],
+}
+
+
+def graph_of(make):
+    b = GraphBuilder()
+    graph = b.finish(make(b))
+    return graph, {v.name: v.spec.shape for v in graph.inputs}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_operators_that_keep_samples_apart(name, size):
+    assert independent(*graph_of(INDEPENDENT[name]), COUNT, size)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_operators_that_do_not(name, size):
+    graph, shapes = graph_of(DEPENDENT[name])
+    assert stage_of(graph, COUNT, shapes).graph.outputs  # the batch as a whole can be run
+    assert not independent(graph, shapes, COUNT, size)
+
+
+# ---- sizes of parts --------------------------------------------------------------------------------------------------
+
+
+def pointwise(layers):
+    """Convolutions of images of 4 x 10 x 10."""
+    b = GraphBuilder()
+    y = b.input("x", (1, 4, 10, 10))
+    for _ in range(layers):
+        y = b.node("Convolution", Convolution(), [y, weights(b, 4, 4, 1, 1)])
+    return b.finish(y)
+
+
+@pytest.mark.parametrize(
+    ("count", "near", "size"),
+    [
+        (1, 100, 0),  # nothing to cut
+        (64, 100, 1),
+        (64, 4000, 2),  # an image and its result take 3200 bytes
+        (64, 12000, 4),
+        (64, 26000, 0),  # less than eight times of what is near
+        (7, 100, 1),
+        (7, 4000, 0),  # one sample is too small a part
+        (62, 4000, 2),
+        (62, 7000, 31),
+    ],
+)
+def test_parts_are_as_large_as_what_is_near(count, near, size):
+    graph = pointwise(3)
+    assert samples_at_once(graph, dict.fromkeys(graph.inputs, (count, 4, 10, 10)), near) == size
+
+
+def test_weights_are_not_read_for_each_sample_where_they_take_longer():
+    b = GraphBuilder()
+    y = b.input("x", (1, 16, 2, 2))
+    for _ in range(4):
+        y = b.node("Convolution", Convolution(), [y, weights(b, 16, 16, 1, 1)])
+    graph = b.finish(y)
+    sizes = [samples_at_once(graph, dict.fromkeys(graph.inputs, (n, 16, 2, 2)), 16) for n in (4, 16, 32)]
+    assert sizes == [0, 8, 8]
+
+
+@pytest.mark.parametrize("shapes", [{"x": (), "y": ()}, {"x": (4, 2), "y": (2, 2)}, {"x": (0, 2), "y": (0, 2)}])
+def test_inputs_without_samples_in_common(shapes):
+    b = GraphBuilder()
+    graph = b.finish(b.node("Elemwise", ADD, [b.input("x", (4, 2)), b.input("y", (1, 2))]))
+    assert samples_at_once(graph, {v: shapes[v.name] for v in graph.inputs}, 1) == 0
