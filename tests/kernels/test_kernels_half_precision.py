@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from support.graphs import GraphBuilder, run, session_of
 from support.guarded_memory import GuardedCall
 from support.half_precision import PRECISIONS, rounded
 from support.instruction_sets import INSTRUCTION_SETS
@@ -193,6 +194,20 @@ def test_batched_product_that_rounds_both_sides(m, n, k, transposed, pairs, prec
     if m >= LEAST_ROWS_IN_PAIRS and not transposed[0]:
         a, b = (as_multiplied(x, precision, isa, pairs) for x in (a, b))
     assert relative_error(results[0], a.astype(np.float64) @ b) < 2e-6
+
+
+def test_inputs_are_narrowed_once_for_all_products_that_read_them(pairs, precision, isa):
+    b = GraphBuilder()
+    x = b.input("x", (8, 12))
+    y = [b.node("MatrixMul", MatrixMul(), [x, b.constant(normal(12, n, seed=n))]) for n in (5, 40)]
+    session = session_of(b.finish(*y), isa=isa, precision=precision)
+    found = run(session, x=normal(8, 12))
+    (plan,) = session.plans()
+    rounds = pairs and precision == "bfloat16" and kernel_set(isa).has_bfloat16
+    assert sum(step.kernel.name == "narrow_bf16" for step in plan.steps) == rounds
+    for product, n in zip(found, (5, 40), strict=True):
+        expected = as_multiplied(normal(8, 12), precision, isa, pairs).astype(np.float64)
+        assert relative_error(product, expected @ rounded(normal(12, n, seed=n), precision)) < 2e-6
 
 
 def test_attention_rounds_where_bfloat16_is_multiplied(pairs, precision, isa):

@@ -84,7 +84,7 @@ class Lowering:
         self._wholes: dict[Var, Tensor] = {}  # memory of concatenations of which a part has been computed
         self._origins: dict[AnyNode, Origin] = {}
         self._non_negative: set[Var] = set()
-        self._narrowed: dict[tuple[Var, int, int], Ref] = {}  # by halo
+        self._narrowed: dict[Var | tuple[Var, int, int], Ref] = {}  # of plain tensors; of blocked ones, with the halo
         self._without_halo: dict[MemoryPiece, dict[str, Any]] = {}  # how the halo of memory is filled, if that is open
 
     def add_input(self, var: Var, tensor: Tensor) -> None:
@@ -237,6 +237,12 @@ class Lowering:
         work = -(-numbers // self.kernels.module("narrow").NUMBERS)
         self.emit("narrow_bf16", node, x=x, y=y, n=numbers, work=work)
         return y
+
+    def plain_pairs(self, node: Node, var: Var) -> Ref:
+        """A plain float32 tensor as bfloat16, made once for all nodes that read the variable."""
+        if var not in self._narrowed:
+            self._narrowed[var] = self.narrowed(node, self.plain(var).ref, var.spec.size)
+        return self._narrowed[var]
 
     def blocked_pairs(self, node: Node, var: Var, x: Tensor) -> Tensor | None:
         """A blocked float32 tensor as pairs of bfloat16, each of which counts as a number.

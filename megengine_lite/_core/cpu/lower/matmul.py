@@ -75,6 +75,7 @@ def emit_matmul(
     rows_are_samples: bool = True,
     backwards: bool = False,
     rounds: bool = False,
+    source: Var | None = None,
     algorithm: Algorithm[MatMulProblem] | None = None,
 ) -> None:
     """Emits ``c = activation(a @ b + bias + z)`` with a of m x k and b of k x n.
@@ -82,7 +83,8 @@ def emit_matmul(
     If b is a constant without a batch, it is given as ``weight``, and may be packed beforehand. ``bias`` has a number
     for each column. c must have contiguous rows. ``rows_are_samples``: m depends on the batch. ``backwards`` begins
     with the last columns, which the cache may still have from a product before. ``rounds`` allows a product of two
-    computed matrices to round them to bfloat16 where the precision says so. Without an ``algorithm`` the heuristic
+    computed matrices to round them to bfloat16 where the precision says so. ``source`` is the variable that a is the
+    whole of, if it is one. Without an ``algorithm`` the heuristic
     chooses one.
     """
     if algorithm is None:
@@ -123,7 +125,8 @@ def emit_matmul(
     if weight is not None:
         if _is_in_pairs(ctx, m, k, a, batch):
             weights = Weights.BFLOAT16_PAIRS
-            common |= {"a": ctx.narrowed(node, a.ref, m * k), "a_row": k // 2, "k": k // 2}
+            pairs = ctx.narrowed(node, a.ref, m * k) if source is None else ctx.plain_pairs(node, source)
+            common |= {"a": pairs, "a_row": k // 2, "k": k // 2}
         packed = _packed_weight(ctx, weight, k, n, b, weights)
         chunk = _rows_at_once(m, k, panel, panels * batch.count, ctx.kernels.isa.near_bytes)
         strides |= {"b_outer": 0, "b_inner": 0}
@@ -251,5 +254,6 @@ class _Product:
         emit_matmul(
             self.ctx, self.node, self.m, self.n, self.k, self.a, self.b, c, weight=self.weight,
             batch=Batch(self.count), bias=self.bias, z=self.z,
-            activation=self.fused.activation if self.fused else NO_ACTIVATION, algorithm=algorithm,
+            activation=self.fused.activation if self.fused else NO_ACTIVATION, source=self.node.inputs[0],
+            algorithm=algorithm,
         )  # fmt: skip
