@@ -147,14 +147,15 @@ class DeformablePSROIPoolingForward(Operator):
         scale = np.float32(p.spatial_scale)
         x0, y0, x1, y1 = round_half_away(roi[1:])
         left, top = x0 * scale - np.float32(0.5), y0 * scale - np.float32(0.5)
-        size_w = max((x1 + 1) * scale - np.float32(0.5) - left, np.float32(0.1))
-        size_h = max((y1 + 1) * scale - np.float32(0.5) - top, np.float32(0.1))
+        one = np.float32(1)  # numpy before 2 makes double of a float32 and an int
+        size_w = max((x1 + one) * scale - np.float32(0.5) - left, np.float32(0.1))
+        size_h = max((y1 + one) * scale - np.float32(0.5) - top, np.float32(0.1))
         bin_w, bin_h = size_w / np.float32(p.pooled_w), size_h / np.float32(p.pooled_h)
         samples = np.arange(p.sample_per_part, dtype=np.float32)
         for i, j in np.ndindex(p.pooled_h, p.pooled_w):
             move_x, move_y = moves[:, i * moves.shape[1] // p.pooled_h, j * moves.shape[2] // p.pooled_w]
-            y = top + i * bin_h + move_y * size_h + samples * (bin_h / np.float32(p.sample_per_part))
-            x = left + j * bin_w + move_x * size_w + samples * (bin_w / np.float32(p.sample_per_part))
+            y = top + np.float32(i) * bin_h + move_y * size_h + samples * (bin_h / np.float32(p.sample_per_part))
+            x = left + np.float32(j) * bin_w + move_x * size_w + samples * (bin_w / np.float32(p.sample_per_part))
             y = np.clip(y[(y >= -0.5) & (y <= height - 0.5)], 0, height - 1)
             x = np.clip(x[(x >= -0.5) & (x <= width - 0.5)], 0, width - 1)
             count[:, i, j] = len(y) * len(x)

@@ -6,7 +6,7 @@
                             ─► taps of rows and columns: resize, ────┼─► image
                                resize_int; of one each: pick_pixels ─┤
                             ─► regions, by coordinates: region, ─────┤
-                               align_regions                         │
+                               align_regions, deform_pool            │
                             ─► taps at any positions: sampling ──────┘
     matrices ─► affine_points ─► positions of all pixels
     image of NHWC ─► colour ─► image in another colour space

@@ -117,3 +117,21 @@ def lower_roi_pooling(ctx: Lowering, node: Node) -> bool | None:
         return {"scale": node.params.scale, "scratch": scratch_bytes(out.h, out.w)}
 
     return _lower_regions(ctx, node, "roi_pool_blocked_f32", own)
+
+
+def lower_deformable_pooling(ctx: Lowering, node: Node) -> bool | None:
+    x, rois, trans = node.inputs
+    p, (y, counts) = node.params, node.outputs
+    if not (x.spec.size and y.spec.size):
+        return False
+    source, out = ctx.blocked(x), ctx.new_blocked(y)
+    counted = ctx.new_blocked(counts) if ctx.is_read(counts) else None
+    ctx.emit(
+        "deform_pool_f32", node, x=source.ref, rois=ctx.plain(rois).ref,
+        trans=None if p.no_trans else ctx.plain(trans).ref, y=out.ref, counts=counted.ref if counted else None,
+        fault=_fault(ctx, node, source.n), **blocked_strides("x", source), **blocked_strides("y", out),
+        **blocked_strides("counts", counted), images=source.n, channels=source.c, h=source.h, w=source.w, oh=out.h,
+        ow=out.w, parts=p.part_size, samples=p.sample_per_part, scale=p.spatial_scale, spread=p.trans_std,
+        work=out.n * out.h, scratch=ctx.kernels.module("deform_pool").scratch_bytes(p.sample_per_part),
+    )  # fmt: skip
+    return None

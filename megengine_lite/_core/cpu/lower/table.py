@@ -189,6 +189,9 @@ def _float32() -> Iterator[Row]:
         "ROIPooling", region.lower_roi_pooling, ("roi_pool_blocked_f32",), inputs=(_F32, _F32, ANY),
         outputs=(_F32, ANY),
     )  # fmt: skip
+    yield from _rows(
+        "DeformablePSROIPoolingForward", region.lower_deformable_pooling, ("deform_pool_f32",), inputs=(_F32,)
+    )
     yield from _rows("NMSKeepMGB", region.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
     yield from _rows("SuppressedBoxes", region.lower_suppression, ("suppress_boxes",), inputs=(_F32, _F32, EVERY, _F32))
     cell = ("lstm_cell_f32",)
