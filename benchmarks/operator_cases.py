@@ -145,6 +145,21 @@ case("GroupNormalization", data(*IMAGE), weights(64), weights(64), num_groups=8)
 case("LRN", data(*IMAGE), size=5)
 case("LpNormalization", data(*TOKENS), axis=-1)
 
+# ---- convolutions with moved taps ------------------------------------------------------------------------------------
+
+for channels, extent, groups in (64, 56, 1), (256, 28, 1), (256, 14, 4):
+    case(
+        f"DeformConv {channels} channels, {groups} offsets",
+        data(1, channels, extent, extent),
+        weights(channels, channels, 3, 3),
+        between(-2, 2, 1, 18 * groups, extent, extent),
+        None,
+        between(0, 1, 1, 9 * groups, extent, extent),
+        opset=22,
+        pads=[1] * 4,
+        offset_group=groups,
+    )
+
 # ---- transposed convolutions -----------------------------------------------------------------------------------------
 
 

@@ -106,6 +106,7 @@ SAMPLES = [
     Sample("Convolution", (IMAGE, (16, 32, 3, 3)), "computed filter", param=_PAD),
     Sample("ConvBiasForward", (IMAGE, (16, 32, 3, 3)), constants=(1,), param=_PAD),
     Sample("ConvolutionBackwardData", ((32, 16, 3, 3), IMAGE), constants=(0,), param=_PAD),
+    Sample("DeformableConvForward", (IMAGE, (16, 32, 3, 3), (2, 18, 6, 7), (2, 9, 6, 7)), constants=(1,), param=_PAD),
     Sample("Convolution3D", ((2, 4, 4, 5, 6), (4, 4, 3, 3, 3)), constants=(1,)),
     Sample("MatrixMul", (MATRIX, (12, 40)), constants=(1,)),
     Sample("MatrixMul", ((1, 12), (12, 40)), "one row", constants=(1,)),

@@ -29,6 +29,7 @@ MODULES: dict[str, str] = {
     "copy_windows": "windows",
     "cumsum_f32": "reduce",
     "cumsum_int": "reduce_int",
+    "deform_columns_f32": "deform_columns",
     "deform_pool_f32": "deform_pool",
     "elemwise_chain_f32": "elemwise",
     "elemwise_int": "elemwise_int",

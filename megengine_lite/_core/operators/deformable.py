@@ -77,7 +77,8 @@ class DeformableConvForward(Operator):
             x_at = columns.astype(np.float32) + move[:, :, 1]
             inside = (y_at > -1) & (y_at < x.shape[1]) & (x_at > -1) & (x_at < x.shape[2])
             y_at, x_at = np.where(inside, y_at, 0), np.where(inside, x_at, 0)
-            patches.append(bilinear(part, y_at, x_at, BorderMode.CONSTANT) * np.where(inside, weight, 0))
+            values = bilinear(part, y_at, x_at, BorderMode.CONSTANT) * np.where(inside, weight, 0)
+            patches.append(np.where(inside, values, 0))
         return np.concatenate(patches).reshape(shape.groups, -1, oh * ow)
 
 

@@ -8,6 +8,7 @@
                             ─► regions, by coordinates: region, ─────┤
                                align_regions, deform_pool            │
                             ─► taps at any positions: sampling ──────┘
+                            ─► moved taps of a filter: deform_columns ─► factor of a product
     matrices ─► affine_points ─► positions of all pixels
     image of NHWC ─► colour ─► image in another colour space
 

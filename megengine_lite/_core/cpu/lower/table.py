@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         conv,
         conv_plain,
         deconv,
+        deformable,
         elemwise,
         elemwise_chains,
         elemwise_int,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     )
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
-    along_axis attention colour conv conv_plain deconv elemwise elemwise_chains elemwise_int elemwise_int64
+    along_axis attention colour conv conv_plain deconv deformable elemwise elemwise_chains elemwise_int elemwise_int64
     fourier gather_channels images2neibs indexing matmul norm onnx_recurrent onnx_resize parts pooling quantized_conv
     quantized_deconv quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape
     softmax sorting typecvt
@@ -144,6 +145,10 @@ def _float32() -> Iterator[Row]:
         "ConvolutionBackwardData", deconv.lower_deconv,
         ("conv_depthwise_f32", "conv_direct_f32", "sum_windows_f32", *_GEMM_F32), inputs=(_F32, _F32, ANY),
         outputs=(_F32,), formats=_NCHW, halo=deconv.halo_wish,
+    )  # fmt: skip
+    yield from _rows(
+        "DeformableConvForward", deformable.lower_deformable_conv, ("deform_columns_f32", *_GEMM_F32), formats=_NCHW,
+        **only,
     )  # fmt: skip
     yield from _rows("FusedMatMul", matmul.lower_matmul, _GEMM_F32, **only)
     yield from _rows("MatrixMul BatchedMatrixMul", matmul.lower_matmul, _GEMM_F32, formats=_DEFAULT, **only)
