@@ -151,6 +151,7 @@ SAMPLES = [
     Sample("ROIAlign", (IMAGE, (3, 5)), outputs=2),
     Sample("DeformablePSROIPoolingForward", (IMAGE, (3, 5), (3, 2, 2, 2)), outputs=2,
            param={"no_trans": False, "pooled_h": 2, "pooled_w": 2, "part_size": 2, "sample_per_part": 2}),
+    Sample("CorrelationForward", (IMAGE, IMAGE), param={"max_displacement": 1, "pad_size": 1}),
     Sample("NMSKeepMGB", ((2, 9, 4),), outputs=2, param={"iou_thresh": 0.5, "max_output": 3}),
     Sample("Argsort", (MATRIX,), outputs=2),
     Sample("TopK", (MATRIX, (1,)), outputs=2, constants=(1,), fixed={1: INT32}, values={1: [3]}),

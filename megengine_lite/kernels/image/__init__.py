@@ -9,6 +9,7 @@
                                align_regions, deform_pool            │
                             ─► taps at any positions: sampling ──────┘
                             ─► moved taps of a filter: deform_columns ─► factor of a product
+    two images ─► correlation ─► means of products at displacements
     matrices ─► affine_points ─► positions of all pixels
     image of NHWC ─► colour ─► image in another colour space
 

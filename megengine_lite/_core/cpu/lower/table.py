@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         colour,
         conv,
         conv_plain,
+        correlation,
         deconv,
         deformable,
         elemwise,
@@ -59,10 +60,10 @@ if TYPE_CHECKING:
     )
 else:  # the same names, of modules that are imported when a node is first lowered by them
     _FAMILIES = """
-    along_axis attention colour conv conv_plain deconv deformable elemwise elemwise_chains elemwise_int elemwise_int64
-    fourier gather_channels images2neibs indexing matmul norm onnx_recurrent onnx_resize parts pooling quantized_conv
-    quantized_deconv quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize sampling shape
-    softmax sorting typecvt
+    along_axis attention colour conv conv_plain correlation deconv deformable elemwise elemwise_chains elemwise_int
+    elemwise_int64 fourier gather_channels images2neibs indexing matmul norm onnx_recurrent onnx_resize parts pooling
+    quantized_conv quantized_deconv quantized_elemwise quantized_matmul quantized_pooling recurrent reduce region resize
+    sampling shape softmax sorting typecvt
     """
     globals().update((name, LateModule(f"megengine_lite._core.cpu.lower.{name}")) for name in _FAMILIES.split())
 
@@ -197,6 +198,10 @@ def _float32() -> Iterator[Row]:
     yield from _rows(
         "DeformablePSROIPoolingForward", region.lower_deformable_pooling, ("deform_pool_f32",), inputs=(_F32,)
     )
+    yield from _rows(
+        "CorrelationForward", correlation.lower_correlation, ("correlation_f32", "pack_correlation_f32"),
+        inputs=(_F32,), formats=_NCHW,
+    )  # fmt: skip
     yield from _rows("NMSKeepMGB", region.lower_nms, ("nms_keep_f32",), inputs=(_F32,))
     yield from _rows("SuppressedBoxes", region.lower_suppression, ("suppress_boxes",), inputs=(_F32, _F32, EVERY, _F32))
     cell = ("lstm_cell_f32",)
