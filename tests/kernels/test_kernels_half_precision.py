@@ -115,6 +115,23 @@ def test_inputs_are_narrowed_to_the_nearest(n, precision, isa):
     np.testing.assert_array_equal(found, rounded(x, "bfloat16"))
 
 
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (3, 16), (5, 37), (4, 64)])
+def test_rows_are_narrowed_and_filled_up_with_zeros(m, n, precision, isa):
+    """Of matrices side by side, two in a row: as heads lie in the rows of a sequence."""
+    kernels = kernel_set(isa)
+    x = normal(2, m, 2, n)
+    y_row = -(-n // kernels.width) * kernels.width
+    y = np.full((4 * m, y_row), 0xFFFF, np.uint16)
+    GuardedCall(
+        kernels, "narrow_rows_bf16", threads=2, work=4 * m, x=x, y=y, m=m, n=n, inner=2, x_outer=2 * m * n, x_inner=n,
+        x_row=2 * n, y_row=y_row,
+    ).run()  # fmt: skip
+    found = (y.astype(np.uint32) << 16).view(np.float32)
+    expected = rounded(np.ascontiguousarray(x.transpose(0, 2, 1, 3)), "bfloat16").reshape(4 * m, n)
+    np.testing.assert_array_equal(found[:, :n], expected)
+    assert not found[:, n:].any()
+
+
 def test_pairs_are_neighbours_of_depth(precision, isa):
     kernels = kernel_set(isa)
     width, weights = kernels.width, Weights.BFLOAT16_PAIRS
