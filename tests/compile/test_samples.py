@@ -1,5 +1,7 @@
 """Batches whose samples do not depend on each other: what is recognised, and into how large parts they are cut."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from generated.grammar import FAMILIES, make_case
@@ -8,7 +10,7 @@ from support.graphs import GraphBuilder
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, infer_stage
 from megengine_lite._core.compile.samples import are_independent, samples_at_once
 from megengine_lite._core.ir.dtype import INT32
-from megengine_lite._core.ir.graph import ConstantPool, TensorSpec
+from megengine_lite._core.ir.graph import ConstantPool, ModelGraph, TensorSpec
 from megengine_lite._core.ir.params import (
     BN,
     Axis,
@@ -18,6 +20,7 @@ from megengine_lite._core.ir.params import (
     Convolution,
     Cumsum,
     Dimshuffle,
+    DTypeTable,
     Elemwise,
     ElemwiseMode,
     LayerNorm,
@@ -47,7 +50,7 @@ POOL = ConstantPool()
 
 def independent(graph, shapes, count, size):
     try:
-        return are_independent(stage_of(graph, count, shapes), stage_of(graph, size, shapes), count, size)
+        return are_independent(graph, stage_of(graph, count, shapes), stage_of(graph, size, shapes), count, size)
     except (LiteError, NeedsExpansion, NeedsRounds, NeedsValue):
         return False
 
@@ -200,6 +203,39 @@ def test_operators_that_do_not(name, size):
     graph, shapes = graph_of(DEPENDENT[name])
     assert stage_of(graph, COUNT, shapes).graph.outputs  # the batch as a whole can be run
     assert not independent(graph, shapes, COUNT, size)
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_what_comes_behind_a_stage_is_not_known(name):
+    """Behind an operator that needs numbers that are computed, there may be anything."""
+    b = GraphBuilder()
+    shape_by_data = b.node("TypeCvt", DTypeTable(dtype=INT32), [y := INDEPENDENT[name](b)])
+    other = b.node("Reshape", OptionalAxisV1(), [weights(b, 8), shape_by_data])
+    for outputs in ([y], [y, other]):
+        graph = b.finish(*outputs)
+        assert not independent(graph, {v.name: v.spec.shape for v in graph.inputs}, COUNT, 2)
+
+
+def test_exponents_that_are_one_constant_in_parts_only():
+    """By that operators know the powers that the original computes in another way."""
+    b = GraphBuilder()
+    x = b.input("x", (COUNT,))
+    exponents = b.node("Broadcast", OptionalAxisV1(), [b.constant(np.float32([0.3])), sizes_of(b, x)])
+    graph = b.finish(b.node("Elemwise", Elemwise(mode=ElemwiseMode.POW), [x, exponents]))
+    assert [independent(graph, {"x": (COUNT,)}, COUNT, size) for size in (1, 2)] == [False, True]
+
+
+def test_stages_with_other_nodes():
+    """As where a node is folded in one of them."""
+    b = GraphBuilder()
+    x, y = b.input("x", (COUNT, 2)), b.input("y", (COUNT, 2))
+    make = partial(b.node, "Elemwise", Elemwise(mode=ElemwiseMode.SUB))
+    made = [make([x, y]), make([y, x]), make([x, y])]
+    graphs = [ModelGraph([node], b.inputs, [v], ["v"]) for node, v in zip(b.nodes, made, strict=True)]
+    shapes = {"x": (COUNT, 2), "y": (COUNT, 2)}
+    whole = stage_of(graphs[0], COUNT, shapes)
+    assert are_independent(graphs[0], whole, stage_of(graphs[0], 2, shapes), COUNT, 2)
+    assert not any(are_independent(graphs[0], whole, stage_of(g, 2, shapes), COUNT, 2) for g in graphs[1:])
 
 
 # ---- sizes of parts --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
 from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import BNFwdMode, ConvolutionFormat, MatrixMulFormat
+from megengine_lite._core.operators.power import constant_exponent
 from megengine_lite.errors import LiteError
 
 COMMON = 0
@@ -27,16 +28,18 @@ _Rule = Callable[[Node, _Rows], bool]
 _BATCH_FIRST = (ConvolutionFormat.NCHW, ConvolutionFormat.NHWC)
 
 
-def are_independent(whole: Stage, part: Stage, count: int, size: int) -> bool:
+def are_independent(graph: ModelGraph, whole: Stage, part: Stage, count: int, size: int) -> bool:
     """Whether the rows of each output are those that ``size`` samples at a time give.
 
     Parameters
     ----------
+    graph
+        A model's.
     whole, part
-        Stages of the whole model, for inputs whose first axis has ``count`` and ``size`` samples.
+        Its first stages, for inputs whose first axis has ``count`` and ``size`` samples. They must be all of it.
     """
     a, b = whole.graph, part.graph
-    if (whole.next_node, len(a.nodes)) != (part.next_node, len(b.nodes)) or whole.shapes or part.shapes:
+    if not (_has_all(whole, graph) and _has_all(part, graph)) or len(a.nodes) != len(b.nodes):
         return False
     rows: dict[Var, int] = {}
     for x, y in zip(a.inputs, b.inputs, strict=True):
@@ -44,7 +47,7 @@ def are_independent(whole: Stage, part: Stage, count: int, size: int) -> bool:
             return False
         rows[x] = found
     for node, same in zip(a.nodes, b.nodes, strict=True):
-        if not isinstance(node, Node) or not isinstance(same, Node) or (node.op, node.params) != (same.op, same.params):
+        if not isinstance(node, Node) or not isinstance(same, Node) or not _is_same(node, same):
             return False
         operands = [
             rows[x] if x in rows else _rows_of_constant(x, y, count, size)
@@ -59,6 +62,18 @@ def are_independent(whole: Stage, part: Stage, count: int, size: int) -> bool:
                 return False
             rows[x] = made
     return all(isinstance(v, Var) and rows.get(v) == 1 for v in a.outputs)
+
+
+def _has_all(stage: Stage, graph: ModelGraph) -> bool:
+    """Whether no nodes come behind a stage, and all outputs are computed."""
+    return stage.next_node == len(graph.nodes) and not stage.shapes
+
+
+def _is_same(node: Node, other: Node) -> bool:
+    """Whether two stages have the same node, which computes by the same formula in both."""
+    ids = [[v.id for v in (*n.inputs, *n.outputs)] for n in (node, other)]
+    is_same = ids[0] == ids[1] and (node.op, node.params) == (other.op, other.params)
+    return is_same and constant_exponent(node) == constant_exponent(other)
 
 
 def _rows_of(x: object, y: object, count: int, size: int) -> int | None:
@@ -266,7 +281,7 @@ def samples_at_once(graph: ModelGraph, shapes: Mapping[AnyVar, tuple[int, ...]],
             return 0
         for size in _divisors(count):
             enough = largest * size >= near * count and weights <= _SHARE_OF_WEIGHTS * 2 * made * size / count
-            if enough and are_independent(whole, stage(size), count, size):
+            if enough and are_independent(graph, whole, stage(size), count, size):
                 return size if 2 * size <= count else 0
     except (NeedsValue, NeedsExpansion, NeedsRounds, LiteError):
         return 0
