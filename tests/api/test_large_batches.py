@@ -4,12 +4,13 @@ import threading
 
 import numpy as np
 import pytest
-from support.api_samples import DIGITS, IMAGES, PROB, close
+from support.api_samples import DIGITS, IMAGES, PROB, close, two_inputs
 
 import megengine_lite
 from megengine_lite import ShapeError
 from megengine_lite._core.compile import samples
 from megengine_lite._core.cpu.device import CpuDevice
+from megengine_lite._core.runtime import plans_by_shape
 from megengine_lite._core.runtime.session import Session
 
 N = 24
@@ -96,3 +97,33 @@ def test_profiles_and_reports_are_of_the_whole(sizes):
     with megengine_lite.load(DIGITS) as model:
         profile = model.profile(X, runs=1, warmup=0)
         assert not sizes and profile.rows[-1]["outputs"] == [[N, 10]]
+
+
+@pytest.mark.parametrize(
+    ("how", "inferences"),
+    [
+        ("small", 1),  # the batch, as it runs
+        ("large", 2),  # and its parts, as they run
+        ("dependent", 2),  # the first size of parts tells it
+    ],
+)
+def test_batches_are_looked_at_no_more_often_than_needed(how, inferences, monkeypatch, request):
+    """Models of a thousand nodes take a while to look at."""
+    ran = [] if how == "small" else request.getfixturevalue("sizes")
+    looked = []
+    infer = plans_by_shape.infer_stage
+    with megengine_lite.load(DIGITS) as model:
+        monkeypatch.setattr(plans_by_shape, "infer_stage", lambda *args: looked.append(args) or infer(*args))
+        if how == "dependent":
+            monkeypatch.setattr(samples, "are_independent", lambda *args: False)
+        assert all(close(model(X)["prob"], EXPECTED) for _ in range(3))
+    assert len(looked) == inferences and bool(ran) == (how == "large")
+
+
+def test_inputs_are_told_apart_whatever_their_order(sizes):
+    with megengine_lite.load(two_inputs([2, 3])) as model:
+        session = model._engine("this test").session
+        a, b = np.zeros((N, 1000), "f"), np.zeros((1, 1000), "f")
+        assert session.samples_at_once({"b": a, "a": a}) and not session.samples_at_once({"b": b, "a": a})
+        assert not session.samples_at_once({"a": a, "b": b})
+        assert len(session._sizes_of_parts) == 2

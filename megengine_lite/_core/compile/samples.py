@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage, infer_stage
-from megengine_lite._core.ir.graph import AnyVar, ConstantPool, ModelGraph, Node, TensorSpec, Var
+from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage
+from megengine_lite._core.ir.graph import AnyVar, ModelGraph, Node, TensorSpec, Var
 from megengine_lite._core.ir.params import BNFwdMode, ConvolutionFormat, MatrixMulFormat
 from megengine_lite._core.operators.power import constant_exponent
 from megengine_lite.errors import LiteError
@@ -247,7 +247,12 @@ _MANY = 8
 _SHARE_OF_WEIGHTS = 0.3
 
 
-def samples_at_once(graph: ModelGraph, shapes: Mapping[AnyVar, tuple[int, ...]], near: int) -> int:
+def samples_at_once(
+    graph: ModelGraph,
+    shapes: Mapping[AnyVar, tuple[int, ...]],
+    near: int,
+    infer: Callable[[Mapping[AnyVar, TensorSpec]], Stage],
+) -> int:
     """Into how large parts a batch is best cut: so that the results of a part stay near until they are read.
 
     Parameters
@@ -258,6 +263,8 @@ def samples_at_once(graph: ModelGraph, shapes: Mapping[AnyVar, tuple[int, ...]],
         Those of its inputs.
     near
         Bytes; see :meth:`Device.near_bytes`.
+    infer
+        Gives the first stage for specs of the inputs. It is called once for small batches, and twice at most.
 
     Returns
     -------
@@ -268,11 +275,9 @@ def samples_at_once(graph: ModelGraph, shapes: Mapping[AnyVar, tuple[int, ...]],
     count = counts.pop() if len(counts) == 1 else 0
     if count < 2 or sum(math.prod(s) for s in shapes.values()) == 0:
         return 0
-    pool = ConstantPool()
 
     def stage(size: int) -> Stage:
-        known: dict[AnyVar, TensorSpec] = {v: TensorSpec((size, *shapes[v][1:]), v.dtype) for v in graph.inputs}
-        return infer_stage(graph, 0, known, pool)
+        return infer({v: TensorSpec((size, *shapes[v][1:]), v.dtype) for v in graph.inputs})
 
     try:
         whole = stage(count)
@@ -280,9 +285,9 @@ def samples_at_once(graph: ModelGraph, shapes: Mapping[AnyVar, tuple[int, ...]],
         if largest < _MANY * near:
             return 0
         for size in _divisors(count):
-            enough = largest * size >= near * count and weights <= _SHARE_OF_WEIGHTS * 2 * made * size / count
-            if enough and are_independent(graph, whole, stage(size), count, size):
-                return size if 2 * size <= count else 0
+            if largest * size >= near * count and weights <= _SHARE_OF_WEIGHTS * 2 * made * size / count:
+                # Samples that depend on each other do so in larger parts, too.
+                return size if are_independent(graph, whole, stage(size), count, size) else 0
     except (NeedsValue, NeedsExpansion, NeedsRounds, LiteError):
         return 0
     return 0

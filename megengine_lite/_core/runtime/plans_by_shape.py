@@ -162,6 +162,7 @@ class Plans:
         self._shape_only = shape_only
         self._device = device
         self._device_id = device_id
+        self._inferred: dict[Hashable, Stage] = {}  # first stages by shapes of inputs, until the next plan
 
     def __iter__(self) -> Iterator[Plan]:
         for stop in self._stops():
@@ -204,6 +205,18 @@ class Plans:
             return {}
         return {stage.original[v]: v.spec for v in stage.graph.outputs}
 
+    def first_stage(self, known: Mapping[AnyVar, TensorSpec]) -> Stage:
+        """The stage with which the model begins, for specs of the inputs. If it runs next, it is not inferred again.
+
+        Raises
+        ------
+        NeedsValue, NeedsExpansion, NeedsRounds
+            As :func:`infer_stage`.
+        """
+        stage = infer_stage(self.graph, 0, known, self._pool, self._shape_only, self.root.lifetimes)
+        self._inferred[tuple(known[v].shape for v in self.graph.inputs)] = stage
+        return stage
+
     def find(self, place: GraphPlace, values: Mapping[AnyVar, RunValue]) -> tuple[Plan | Repeated, GraphPlace]:
         """The plan from a place on, or the loop that stands there, and the place where it ends.
 
@@ -214,6 +227,7 @@ class Plans:
         """
         assert isinstance(place, Stop)
         stop = place
+        inferred, self._inferred = self._inferred, {}
         while True:
             if stop.repeated is not None:
                 return stop.repeated
@@ -228,7 +242,7 @@ class Plans:
                 continue
             known = _KnownSpecs(values, stop.value_vars)
             try:
-                stage = infer_stage(stop.graph, stop.node, known, self._pool, self._shape_only, stop.lifetimes)
+                stage = self._stage_from(stop, known, inferred)
             except NeedsValue as need:
                 stop.value_vars.append(need.var)
                 continue
@@ -251,6 +265,14 @@ class Plans:
             while len(stop.plans) > self._config.plan_cache_size or stop.takes_too_much():
                 stop.plans.popitem(last=False)
             return entry
+
+    def _stage_from(self, stop: Stop, known: Mapping[AnyVar, TensorSpec], inferred: Mapping[Hashable, Stage]) -> Stage:
+        """The stage that begins at a place; it may have been inferred already if that is where the model begins."""
+        if stop is self.root and inferred:
+            found = inferred.get(tuple(known[v].shape for v in self.graph.inputs))
+            if found is not None:
+                return found
+        return infer_stage(stop.graph, stop.node, known, self._pool, self._shape_only, stop.lifetimes)
 
     def _of_rounds(self, node: AnyNode) -> Plans:
         """Plans of the graph that a node runs again and again."""

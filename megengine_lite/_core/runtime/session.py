@@ -219,10 +219,10 @@ class Session:
 
     def samples_at_once(self, arrays: Mapping[str, np.ndarray]) -> int:
         """How many samples of a batch :meth:`run_part` should run at a time; 0 for a batch that runs as a whole."""
-        shapes = tuple(array.shape for array in arrays.values())
+        shapes = tuple(arrays[name].shape for name in self._by_name)
         found = self._sizes_of_parts.get(shapes)
         if found is None:
-            found = self._size_of_parts({self._input_var(name): array.shape for name, array in arrays.items()})
+            found = self._size_of_parts(dict(zip(self._by_name.values(), shapes, strict=True)))
             if len(self._sizes_of_parts) >= self.config.plan_cache_size:
                 self._sizes_of_parts.clear()
             self._sizes_of_parts[shapes] = found
@@ -230,8 +230,9 @@ class Session:
 
     def _size_of_parts(self, shapes: dict[AnyVar, tuple[int, ...]]) -> int:
         near = self.device.near_bytes(self.config)
-        graph = self._plans.graph
-        if not near or self._plans.is_single or shapes.keys() != set(graph.inputs):
+        plans = self._plans
+        graph = plans.graph
+        if not near or isinstance(plans, OnlyPlan):
             return 0
         with late_import():
             from megengine_lite._core.compile.samples import samples_at_once
@@ -241,7 +242,7 @@ class Session:
             check_shapes(graph.declared, given)
         except ShapeError:
             return 0  # the run will say so
-        return samples_at_once(graph, shapes, near)
+        return samples_at_once(graph, shapes, near, plans.first_stage)
 
     def run_part(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs on some samples of a batch; gives the outputs in memory that the next run overwrites."""
