@@ -7,29 +7,40 @@ import pytest
 from generated.grammar import FAMILIES, make_case
 from support.graphs import GraphBuilder
 
+from megengine_lite._core.compile import samples
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, infer_stage
 from megengine_lite._core.compile.samples import are_independent, samples_at_once
 from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.graph import ConstantPool, ModelGraph, TensorSpec
 from megengine_lite._core.ir.params import (
     BN,
+    LRN,
+    AdaptivePooling,
     Axis,
     AxisAddRemove,
     BNFwdMode,
     BNParamDim,
+    ConvBias,
     Convolution,
+    ConvolutionFormat,
     Cumsum,
     Dimshuffle,
     DTypeTable,
     Elemwise,
     ElemwiseMode,
+    ElemwiseMultiType,
+    ElemwiseMultiTypeMode,
+    Empty,
+    GeneralNorm,
     LayerNorm,
     MatrixMul,
     OptionalAxisV1,
     Padding,
     Pooling,
+    PowC,
     Reduce,
     ReduceMode,
+    Resize,
     Softmax,
 )
 from megengine_lite._core.ir.params.tensor import AxisDesc, AxisMethod, IndexDescMaskDump, IndexDescMaskItem
@@ -129,6 +140,22 @@ def sizes_of(b, x):
     return b.node("GetVarShape", OptionalAxisV1(), [x])
 
 
+def added_in_convolution(b):
+    """A convolution with a bias and a tensor that is added."""
+    x = b.input("x", (COUNT, 4, 5, 5))
+    return b.node("ConvBiasForward", ConvBias(pad_h=1, pad_w=1), [x, weights(b, 4, 4, 3, 3), weights(b, 1, 4, 1, 1), x])
+
+
+def other_sizes(b, *shape):
+    """The sizes of another input, which is read as well: they are constants that differ from part to part."""
+    return sizes_of(b, b.input("y", shape))
+
+
+def counted(b, x):
+    """A row of 1, one of 2, and so on, as many as there are of x."""
+    return b.node("Cumsum", Cumsum(axis=0), [b.node("Broadcast", OptionalAxisV1(), [weights(b, 1, 8), sizes_of(b, x)])])
+
+
 CONV = Convolution(pad_h=1, pad_w=1, stride_h=1, stride_w=1)
 INDEPENDENT = {
     "convolution": lambda b: b.node("Convolution", CONV, [image(b), weights(b, 7, 4, 3, 3)]),
@@ -154,6 +181,26 @@ INDEPENDENT = {
     "repeated constant": lambda b: b.node(
         "Elemwise", ADD, [x := rows(b), b.node("Broadcast", OptionalAxisV1(), [weights(b, 1, 8), sizes_of(b, x)])]
     ),
+    "bias and sum": added_in_convolution,
+    "transposed convolution": lambda b: b.node(
+        "ConvolutionBackwardData", Convolution(stride_h=2, stride_w=2), [weights(b, 4, 3, 2, 2), image(b)]
+    ),
+    "products of each": lambda b: b.node("BatchedMatrixMul", MatrixMul(), [x := b.input("x", (COUNT, 3, 3)), x]),
+    "general norm": lambda b: b.node("GeneralNorm", GeneralNorm(affine=False, axis_start=1, axis_end=2), [rows(b)], 3)[
+        0
+    ],
+    "near channels": lambda b: b.node("LRN", LRN(n=3), [image(b)]),
+    "resized": lambda b: b.node("Resize", Resize(format=ConvolutionFormat.NCHW), [image(b), shape(b, 7, 7)]),
+    "pooled to a size": lambda b: b.node("AdaptivePooling", AdaptivePooling(), [image(b), shape(b, 2, 2)]),
+    "one of two parts": lambda b: b.node("Split", Axis(axis=-1), [rows(b), shape(b, 3), shape(b, 5)], 2)[1],
+    "integers": lambda b: b.node("TypeCvt", DTypeTable(dtype=INT32), [rows(b)]),
+    "comparison": lambda b: b.node(
+        "ElemwiseMultiType", ElemwiseMultiType(mode=ElemwiseMultiTypeMode.LT), [x := rows(b), x]
+    ),
+    "power": lambda b: b.node("PowC", PowC(exp=2.0), [rows(b)]),
+    "the same": lambda b: b.node("Identity", Empty(), [rows(b)]),
+    "sizes of another": lambda b: b.node("Reshape", OptionalAxisV1(), [image(b), other_sizes(b, COUNT, 10, 10)]),
+    "repeated": lambda b: b.node("Broadcast", OptionalAxisV1(), [b.input("x", (COUNT, 1)), other_sizes(b, COUNT, 8)]),
 }
 DEPENDENT = {
     "batch norm that trains": lambda b: batch_norm(b, BNFwdMode.TRAINING),
@@ -179,6 +226,16 @@ DEPENDENT = {
     "number of samples": lambda b: b.node("Elemwise", ADD, [x := b.input("x", (COUNT, 2), INT32), sizes_of(b, x)]),
     "reversed samples": lambda b: b.node("Subtensor", items(0, step=True), [rows(b), shape(b, -1)]),
     "some samples": lambda b: b.node("Subtensor", items(-2, end=True), [rows(b), shape(b, 3)]),
+    "a number for each, along another axis": lambda b: b.node(
+        "Elemwise", ADD, [b.input("x", (COUNT,)), b.input("y", (COUNT, COUNT))]
+    ),
+    "a number for each, repeated along another axis": lambda b: b.node(
+        "Broadcast", OptionalAxisV1(), [b.input("x", (COUNT,)), other_sizes(b, COUNT, COUNT)]
+    ),
+    "joined samples, two in a row": lambda b: reshaped(b, b.node("Concat", Axis(axis=0), [x := rows(b), x]), -1, 16),
+    "two rows for each": lambda b: reshaped(b, rows(b), -1, 4),
+    "as many rows of any number of samples": lambda b: reshaped(b, rows(b), COUNT, -1),
+    "counted samples": lambda b: b.node("Elemwise", ADD, [x := rows(b), counted(b, x)]),
     "samples as channels": lambda b: reshaped(b, image(b), 3, -1),
     "operator without a rule": lambda b: b.node("Cumsum", Cumsum(axis=1), [rows(b)]),
     "only a constant": lambda b: (rows(b), weights(b, COUNT, 8))[1],
@@ -205,6 +262,11 @@ def test_operators_that_do_not(name, size):
     assert not independent(graph, shapes, COUNT, size)
 
 
+def test_all_rules_are_among_these():
+    graphs = [graph_of(make)[0] for make in INDEPENDENT.values()]
+    assert {node.op for graph in graphs for node in graph.nodes} >= samples._RULES.keys()
+
+
 @pytest.mark.parametrize("name", INDEPENDENT)
 def test_what_comes_behind_a_stage_is_not_known(name):
     """Behind an operator that needs numbers that are computed, there may be anything."""
@@ -214,6 +276,18 @@ def test_what_comes_behind_a_stage_is_not_known(name):
     for outputs in ([y], [y, other]):
         graph = b.finish(*outputs)
         assert not independent(graph, {v.name: v.spec.shape for v in graph.inputs}, COUNT, 2)
+
+
+def test_an_output_of_which_only_the_shape_is_wanted():
+    graph, shapes = graph_of(INDEPENDENT["product"])
+    known = {v: TensorSpec(shapes[v.name], v.spec.dtype) for v in graph.inputs}
+    whole = infer_stage(graph, 0, known, POOL, frozenset(graph.outputs))
+    assert not are_independent(graph, whole, stage_of(graph, 2, shapes), COUNT, 2)
+
+
+def test_constants_that_are_too_large_to_be_folded_for_the_whole():
+    graph, _ = graph_of(INDEPENDENT["repeated constant"])
+    assert not independent(graph, {"x": (3000, 8)}, 3000, 2)
 
 
 def test_exponents_that_are_one_constant_in_parts_only():
