@@ -199,6 +199,11 @@ def shared_objects() -> list[SharedObject]:
 
 
 class Build(BuildSharedObjects):
+    def run(self) -> None:
+        if sys.byteorder != "little":  # importing it would be refused, after minutes of compiling
+            sys.exit(f"megengine_lite: runs on little-endian processors only; this Python is {sys.byteorder}-endian")
+        super().run()
+
     def translate(self) -> None:
         if TRANSLATED != SHIPPED:
             self.translate_some([s for s in (*CORE, *KERNELS) if is_selected(s.stem)], is_selected("_cyutility"))

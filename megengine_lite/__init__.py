@@ -12,6 +12,12 @@ import sys as _sys
 from megengine_lite import _interrupts  # noqa: F401  (from here on Ctrl-C ends a command quietly)
 
 # isort: split
+if _sys.byteorder != "little":
+    raise ImportError(
+        f"megengine_lite runs on little-endian processors only: model files and kernels are so, this Python is "
+        f"{_sys.byteorder}-endian; use a little-endian system of the same machine, for example ppc64le"
+    )
+
 from megengine_lite import _compiled  # noqa: F401  (finds compiled modules; refuses other interpreters before numpy does)
 
 # isort: split
@@ -58,12 +64,6 @@ except ImportError as _error:
         "megengine_lite needs numpy, which another interpreter of this process has imported; numpy can be "
         "loaded only once, so import it in the main interpreter first, or start another process for megengine_lite"
     ) from _error
-
-if _sys.byteorder != "little":
-    raise ImportError(
-        f"megengine_lite runs on little-endian processors only: model files and kernels are so, this Python is "
-        f"{_sys.byteorder}-endian; use a little-endian system of the same machine, for example ppc64le"
-    )
 
 from megengine_lite import base, errors, global_setting, network, struct, tensor, utils
 from megengine_lite.base import __version__, get_log_level, set_log_level, version

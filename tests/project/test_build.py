@@ -173,3 +173,15 @@ def test_an_unknown_set_is_refused_with_the_names(tmp_path):
     assert done.returncode == 1
     known = ", ".join(instruction_sets())
     assert done.stderr.splitlines()[-1] == f"MEGENGINE_LITE_BUILD_ISA names avx3; there are {known} and native"
+
+
+def test_a_machine_of_the_other_byte_order_is_refused_before_anything_is_compiled(tmp_path):
+    command = ["setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    run = "runpy.run_path('setup.py', None, '__main__')"
+    code = f"import runpy, sys; sys.byteorder, sys.argv = 'big', {command}; {run}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "megengine_lite: runs on little-endian processors only; this Python is big-endian"
+    )
+    assert [*tmp_path.iterdir()] == []
