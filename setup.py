@@ -38,6 +38,7 @@ from shared_objects import (
     Part,
     SharedObject,
     compiler_kind,
+    compiler_target,
     fingerprint,
     is_older,
     processor_macros,
@@ -93,8 +94,12 @@ INCLUDE_DIRS = [str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "sy
 # Builds for tests, by the value of MEGENGINE_LITE_BUILD_SANITIZE: what -fsanitize of gcc and clang takes.
 SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thread"}
 
+WIN64 = "x86_64-w64-mingw32"
 COMPILER = compiler_kind()
 LINK_FLAGS = [] if sys.platform == "darwin" else ["-Wl,-s", "-pthread"]
+# Stacks of Windows are aligned to 16 bytes. gcc puts wider vectors there by instructions that need more, and programs
+# crash on every other stack (bug 54412 of gcc); its assembler can take those that do not.
+STACK_FLAGS = ["-Wa,-muse-unaligned-vector-move"] if (COMPILER, compiler_target()) == ("gcc", WIN64) else []
 SANITIZER_FLAGS: list[str] = []
 CHECK_INDICES = False
 if sanitizer := os.environ.get("MEGENGINE_LITE_BUILD_SANITIZE"):
@@ -150,7 +155,7 @@ def instruction_sets() -> dict[str, Any]:
 def kernel_flags(name: str) -> list[str]:
     """Compiler flags of a kernel module on every instruction set."""
     exact = ["-ffp-contract=off"] if name in EXACT else []
-    return [*LOOP_FLAGS.get(name, BLOCK_FLAGS)[COMPILER], *KERNEL_FLAGS[COMPILER], *exact]
+    return [*LOOP_FLAGS.get(name, BLOCK_FLAGS)[COMPILER], *KERNEL_FLAGS[COMPILER], *STACK_FLAGS, *exact]
 
 
 def is_selected(name: str) -> bool:

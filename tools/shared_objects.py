@@ -269,6 +269,11 @@ def compiler_kind() -> str:
     return "clang" if "clang" in (say([*compiler_command(), "--version"]) or "") else "gcc"
 
 
+def compiler_target() -> str:
+    """The system that the C compiler makes programs for: ``x86_64-w64-mingw32``."""
+    return (say([*compiler_command(), "-dumpmachine"]) or "").strip()
+
+
 def require_compilers() -> None:
     """Ends the build with one line if a compiler is missing."""
     for variable, language in (("CC", "C"), ("CXX", "C++")):

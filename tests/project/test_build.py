@@ -124,6 +124,28 @@ def test_native_sets_are_the_best_and_the_one_for_all(platform, macros, sets, mo
     assert native_sets(macros.split()) == sets
 
 
+@pytest.mark.parametrize(
+    ("version", "machine", "unaligned"),
+    [
+        ("gcc (MinGW-Builds) 14.2.0", "x86_64-w64-mingw32", True),
+        ("clang version 19.1.7", "x86_64-w64-mingw32", False),
+        ("gcc (Debian 12.2.0-14) 12.2.0", "x86_64-linux-gnu", False),
+        ("gcc (Debian 12.2.0-14) 12.2.0", "aarch64-linux-gnu", False),
+    ],
+)
+def test_wide_vectors_may_lie_anywhere_on_stacks_of_windows(version, machine, unaligned, tmp_path):
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\nif [ "$1" = -dumpmachine ]; then echo {machine}; else echo "{version}"; fi\n')
+    compiler.chmod(0o755)
+    code = "from setup import shared_objects\nprint([(s.label, [p.flags for p in s.parts]) for s in shared_objects()])"
+    environment = {**os.environ, "CC": str(compiler), "_PYTHON_HOST_PLATFORM": "linux-x86_64"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    kernels = [flags for label, parts in literal_eval(done.stdout) for flags in parts if label == "_avx512"]
+    assert len(kernels) > 20
+    assert {"-Wa,-muse-unaligned-vector-move" in flags for flags in kernels} == {unaligned}
+
+
 def run_setup(tmp_path, **environment):
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
