@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from generated.grammar import FAMILIES, make_case
+from support.api_samples import DIGITS
 from support.graphs import run, session_of
-from support.places import ROOT
+from support.places import TESTS
 
 from megengine_lite import LiteNetwork
 from megengine_lite._core.compile import passes
@@ -19,10 +20,7 @@ from megengine_lite._core.ir.graph import ConstantPool, Graph
 from megengine_lite._core.system.late_import import LateFunction
 
 SEEDS = range(2000, 2008)
-MODELS = [
-    "megengine_lite/bundled/digits.mge", "tests/models/digits/digits_int8.mge", "tests/models/api/cond_take.mge",
-    "tests/models/api/multi_io.mge",
-]  # fmt: skip
+MODELS = [DIGITS, *(TESTS / "models" / p for p in ("digits/digits_int8.mge", "api/cond_take.mge", "api/multi_io.mge"))]
 
 
 @pytest.fixture
@@ -62,10 +60,10 @@ def test_in_generated_graphs(left_out: set[str], family: str) -> None:
     assert left_out
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_in_models(left_out: set[str], model: str) -> None:
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.stem)
+def test_in_models(left_out: set[str], model: Path) -> None:
     network = LiteNetwork()
-    network.load(str(ROOT / Path(model)))
+    network.load(str(model))
     network.forward()
     network.wait()
     assert left_out

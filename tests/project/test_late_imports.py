@@ -3,16 +3,21 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from support.places import ROOT
+from support.api_samples import DIGITS
+from support.places import TESTS
 
+import megengine_lite
 from megengine_lite._core.cpu.lower.table import TABLE
 from megengine_lite._core.ir import params
 from megengine_lite._core.operators import BUILT_IN, REGISTRY
 from megengine_lite._core.operators.shape import PassThrough
 from megengine_lite._core.system.late_import import LateFunction
 
+INSTALLED = Path(megengine_lite.__file__).parent
+DIGITS_INT8 = TESTS / "models" / "digits" / "digits_int8.mge"
 CODE = """
 import sys, numpy
 before = set(sys.modules)
@@ -34,8 +39,8 @@ ALWAYS = {
 }  # fmt: skip
 
 
-def imported(model: str) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", CODE, ROOT / model], capture_output=True, text=True)
+def imported(model: Path) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", CODE, model], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -50,7 +55,7 @@ def families(modules: set[str], package: str) -> set[str]:
     ("model", "operators", "lowerings", "tables"),
     [
         (
-            "megengine_lite/bundled/digits.mge", {"convolution", "norm", "reduce", "softmax"},
+            DIGITS, {"convolution", "norm", "reduce", "softmax"},
             {
                 "conv", "conv_direct", "conv_plain", "conv_winograd", "elemwise", "gather_channels", "matmul", "reduce",
                 "shape", "softmax", "window",
@@ -58,7 +63,7 @@ def families(modules: set[str], package: str) -> set[str]:
             {"nn"},
         ),
         (
-            "tests/models/digits/digits_int8.mge",
+            DIGITS_INT8,
             {"convolution", "fused_quantized", "reduce", "softmax", "typecvt"},
             {
                 "conv_direct", "elemwise", "gather_channels", "matmul", "quantized_conv", "reduce", "requantize",
@@ -76,7 +81,7 @@ def test_a_model_imports_the_families_of_its_operators(model, operators, lowerin
 
 
 def test_a_model_imports_nothing_that_it_does_not_use():
-    modules = imported("megengine_lite/bundled/digits.mge")
+    modules = imported(DIGITS)
     unused = {
         "dataclasses", "difflib", "hashlib", "json", "logging.handlers", "pathlib", "random", "secrets", "urllib.parse",
         "megengine_lite._core.ir.onnx_params", "megengine_lite._core.ir.onnx_image_params",
@@ -87,7 +92,7 @@ def test_a_model_imports_nothing_that_it_does_not_use():
 
 def test_the_python_api_imports_no_event_loop():
     code = "import sys, megengine_lite; megengine_lite.load(sys.argv[1]); print(*sys.modules)"
-    words = [sys.executable, "-c", code, ROOT / "megengine_lite/bundled/digits.mge"]
+    words = [sys.executable, "-c", code, DIGITS]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {"asyncio", "ssl", "socket"} & set(done.stdout.split()) == set()
@@ -109,10 +114,10 @@ HELPERS = {
 
 
 def test_both_lists_of_the_table_name_all_families():
-    text = (ROOT / "megengine_lite/_core/cpu/lower/table.py").read_text()
+    text = (INSTALLED / "_core" / "cpu" / "lower" / "table.py").read_text()
     for_types = re.search(r"import \((.*?)\)\nelse:", text, re.S)
     for_runs = re.search(r'_FAMILIES = """(.*?)"""', text, re.S)
-    families = {p.stem for p in (ROOT / "megengine_lite/_core/cpu/lower").glob("*.py")} - HELPERS
+    families = {p.stem for p in (INSTALLED / "_core" / "cpu" / "lower").glob("*.py")} - HELPERS
     assert len(families) > 20
     assert sorted(re.findall(r"\w+", for_types[1])) == sorted(for_runs[1].split()) == sorted(families)
 
