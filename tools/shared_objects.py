@@ -164,6 +164,8 @@ class BuildSharedObjects(build_ext):
 
     def run(self) -> None:
         require_compilers()
+        for shared in self.extensions:
+            require_flags(shared)
         self.translate()
         super().run()
 
@@ -283,6 +285,20 @@ def require_compilers() -> None:
                 f"megengine_lite: no {language} compiler: {shlex.join(command)!r} does not run; install gcc and g++ "
                 f"(or clang), or name one by the environment variable {variable}"
             )
+
+
+def require_flags(shared: SharedObject) -> None:
+    """Ends the build with one line if a compiler is too old for a shared object."""
+    variable = "CXX" if shared.language == "c++" else "CC"
+    command = compiler_command(variable)
+    preprocess = [*command, *shared.parts[0].flags, "-E", "-x", shared.language, "-"]
+    done = subprocess.run(preprocess, input="", capture_output=True, text=True)
+    if done.returncode:
+        found = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
+        sys.exit(
+            f"megengine_lite: {shlex.join(command)!r} cannot compile {shared.label} ({found}); name a newer one by the "
+            f"environment variable {variable}, or instruction sets that it knows by MEGENGINE_LITE_BUILD_ISA"
+        )
 
 
 def processor_macros() -> set[str]:

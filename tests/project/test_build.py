@@ -163,6 +163,24 @@ def test_a_missing_compiler_is_one_line(variable, language, tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_compiler_that_does_not_know_a_set_is_one_line(tmp_path):
+    compiler = tmp_path / "old-cc"
+    compiler.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *-mavxvnni*) echo "old-cc: error: unknown option -mavxvnni" >&2; exit 1; esac\n'
+        'exec cc "$@"\n'
+    )
+    compiler.chmod(0o755)
+    build = tmp_path / "build"
+    done = run_setup(build, CC=str(compiler), _PYTHON_HOST_PLATFORM="linux-x86_64", MEGENGINE_LITE_BUILD_ISA="")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"megengine_lite: '{compiler}' cannot compile _avx2_vnni (old-cc: error: unknown option -mavxvnni); name a "
+        "newer one by the environment variable CC, or instruction sets that it knows by MEGENGINE_LITE_BUILD_ISA"
+    )
+    assert "Traceback" not in done.stderr and not build.exists()
+
+
 @pytest.mark.parametrize(("package", "here"), [("setuptools", "65.5.0"), ("Cython", "3.1.9"), ("Cython", "0.29.37")])
 def test_a_package_that_is_too_old_is_one_line(package, here, tmp_path):
     """Only what describes the package is replaced: the build asks before it imports."""
