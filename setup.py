@@ -94,6 +94,8 @@ INCLUDE_DIRS = [str(PACKAGE / "kernels" / "common"), str(PACKAGE / "_core" / "sy
 # Builds for tests, by the value of MEGENGINE_LITE_BUILD_SANITIZE: what -fsanitize of gcc and clang takes.
 SANITIZERS = {"address": "address,undefined,float-cast-overflow", "thread": "thread"}
 
+if sys.platform == "darwin":  # Python may be for two processors at once; instruction sets are for one
+    os.environ.setdefault("ARCHFLAGS", f"-arch {os.uname().machine}")
 WIN64 = "x86_64-w64-mingw32"
 COMPILER = compiler_kind()
 LINK_FLAGS = [] if sys.platform == "darwin" else ["-Wl,-s", "-pthread"]

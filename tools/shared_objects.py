@@ -303,7 +303,7 @@ def require_flags(shared: SharedObject) -> None:
 
 def processor_macros() -> set[str]:
     """The macros that the compiler defines for what this machine's processor has."""
-    flag = "-mcpu=native" if sys.platform == "darwin" else "-march=native"
+    flag = "-mcpu=native" if sys.platform == "darwin" and os.uname().machine == "arm64" else "-march=native"
     said = say([*compiler_command(), flag, "-dM", "-E", "-x", "c", "-"])
     if said is None:
         sys.exit(f"{shlex.join(compiler_command())} does not know {flag}; name instruction sets instead of native")

@@ -146,6 +146,27 @@ def test_wide_vectors_may_lie_anywhere_on_stacks_of_windows(version, machine, un
     assert {"-Wa,-muse-unaligned-vector-move" in flags for flags in kernels} == {unaligned}
 
 
+@pytest.mark.parametrize("machine", ["arm64", "x86_64"])
+def test_a_python_for_two_processors_builds_for_the_one_that_is_here(machine):
+    """As the installer of python.org for macOS brings it: its own flags name both."""
+    code = f"""
+import os, sys, types
+import setuptools.command.build_ext, setuptools.command.sdist
+sys.platform = "darwin"
+os.uname = lambda: types.SimpleNamespace(machine={machine!r}, release="23.0.0")
+import _osx_support, setup
+_osx_support._supports_universal_builds = lambda: True
+print(*_osx_support.compiler_fixup(["clang", "-arch", "arm64", "-arch", "x86_64", "-c"], []))
+print(*[s.label for s in setup.shared_objects() if "kernels" in s.name])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ARCHFLAGS"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    compiler, labels = done.stdout.splitlines()
+    assert compiler == f"clang -c -arch {machine}"
+    assert ("_neon" in labels.split()) == (machine == "arm64")
+
+
 def run_setup(tmp_path, **environment):
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
