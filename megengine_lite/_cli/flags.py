@@ -364,6 +364,8 @@ def instruction_set(args: argparse.Namespace) -> str:
 
 def _pin(ids: str) -> None:
     """Binds the process, and so the threads that it starts later, to cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise LiteError(f"cannot run on the cores {ids!r}: this system binds no processes to cores")
     try:
         os.sched_setaffinity(0, [int(i) for i in ids.split(",")])
     except (ValueError, OSError) as error:

@@ -268,6 +268,8 @@ def _first_mode(present: os.stat_result | None, like: str | None) -> int:
 
 def _take_over(handle: int, present: os.stat_result) -> None:
     """Gives an open file the owner, the group and the rights of another one, as far as this process may."""
+    if not hasattr(os, "fchmod"):
+        return  # Windows, where a file has the rights of its folder
     mode = present.st_mode & _RIGHTS
     mine = os.fstat(handle)
     if (mine.st_uid, mine.st_gid) != (present.st_uid, present.st_gid):
