@@ -57,8 +57,8 @@ from typing import Any as _Any
 
 try:
     import numpy as np
-except ImportError as _error:
-    if "more than once per process" not in str(_error):
+except (ImportError, RuntimeError) as _error:  # what it says depends on its version
+    if not any(words in str(_error) for words in ("more than once per process", "tracer already init")):
         raise
     raise ImportError(
         "megengine_lite needs numpy, which another interpreter of this process has imported; numpy can be "

@@ -43,6 +43,10 @@ REFUSAL = (
     "megengine_lite works in the main interpreter of a process only, because numpy and the pool of threads belong to "
     "the whole process; start another process instead of a subinterpreter"
 )
+TAKEN = (
+    "ImportError: megengine_lite needs numpy, which another interpreter of this process has imported; numpy can be "
+    "loaded only once, so import it in the main interpreter first, or start another process for megengine_lite"
+)
 
 
 ORDERS = {
@@ -82,8 +86,24 @@ def test_numpy_that_another_interpreter_has_is_named():
         assert (done.returncode, done.stdout.splitlines()) == (0, [REFUSAL, "ran"])
     else:
         assert (done.returncode, done.stdout.splitlines()) == (1, [REFUSAL])
-        assert done.stderr.splitlines()[-1] == (
-            "ImportError: megengine_lite needs numpy, which another interpreter of this process has imported; numpy "
-            "can be loaded only once, so import it in the main interpreter first, or start another process for "
-            "megengine_lite"
-        )
+        assert done.stderr.splitlines()[-1] == TAKEN
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ImportError('cannot load module more than once per process')",
+        "RuntimeError('CPU dispatcher tracer already initlized')",  # numpy 2.0 to 2.2
+    ],
+)
+def test_every_numpy_that_another_interpreter_has_is_named(error, tmp_path):
+    (tmp_path / "numpy.py").write_text(f"raise {error}\n")
+    done = run_python([f"import sys; sys.path.insert(0, {str(tmp_path)!r})", "import megengine_lite"])
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, TAKEN)
+
+
+@pytest.mark.parametrize("error", ["ImportError('no numpy here')", "RuntimeError('no numpy here')"])
+def test_other_errors_of_numpy_stay_what_they_are(error, tmp_path):
+    (tmp_path / "numpy.py").write_text(f"raise {error}\n")
+    done = run_python([f"import sys; sys.path.insert(0, {str(tmp_path)!r})", "import megengine_lite"])
+    assert done.stderr.splitlines()[-1] == error.replace("('", ": ").removesuffix("')")
