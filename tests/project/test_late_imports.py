@@ -32,7 +32,7 @@ print(*set(sys.modules) - before)
 ALWAYS = {
     "_core.operators": {
         "base", "conv_shape", "conv_types", "elemwise", "elemwise_functions", "facts", "fused", "import_index",
-        "matmul", "names", "origins", "power", "registry", "shape", "sources", "checks", "window",
+        "matmul", "names", "origins", "power", "registry", "samples", "shape", "sources", "checks", "window",
     },
     "_core.cpu.lower": {"copying", "modes", "table"},
     "_core.ir.params": {"base", "control", "conv", "elemwise", "import_index", "tensor"},

@@ -2,7 +2,8 @@
 
 Two stages of one graph are compared, which were inferred for batches of two sizes. Node by node it must follow from the
 operator that the rows of a sample, which lie side by side along the first axis, are made of that sample's rows alone,
-and in the same way in both stages. What an operator without a rule here does is not known, and the answer is no.
+and in the same way in both stages; its class has the rule. What an operator without one does is not known, and the
+answer is no.
 """
 
 from __future__ import annotations
@@ -14,18 +15,10 @@ import numpy as np
 
 from megengine_lite._core.compile.infer import NeedsExpansion, NeedsRounds, NeedsValue, Stage
 from megengine_lite._core.ir.graph import AnyVar, ModelGraph, Node, TensorSpec, Var
-from megengine_lite._core.ir.params import BNFwdMode, ConvolutionFormat, MatrixMulFormat
+from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.power import constant_exponent
+from megengine_lite._core.operators.samples import COMMON
 from megengine_lite.errors import LiteError
-
-COMMON = 0
-"""In place of a number of rows: the operand is the same for all samples."""
-
-_Rows = Sequence[int]
-"""For each operand its rows for each sample, or COMMON."""
-_Rule = Callable[[Node, _Rows], bool]
-
-_BATCH_FIRST = (ConvolutionFormat.NCHW, ConvolutionFormat.NHWC)
 
 
 def are_independent(graph: ModelGraph, whole: Stage, part: Stage, count: int, size: int) -> bool:
@@ -55,8 +48,8 @@ def are_independent(graph: ModelGraph, whole: Stage, part: Stage, count: int, si
         ]
         if not _is_by_samples(node, operands):
             return False
-        first = len(node.outputs) - 1 if node.op in _LAST_ONLY else 0
-        for x, y in zip(node.outputs[first:], same.outputs[first:], strict=True):
+        with_samples = operator_of(node.op).sample_outputs
+        for x, y in zip(node.outputs[with_samples], same.outputs[with_samples], strict=True):
             made = _rows_of(x, y, count, size)
             if made is None:
                 return False
@@ -104,139 +97,11 @@ def _rows_of_constant(x: Var, y: Var, count: int, size: int) -> int | None:
 
 
 def _is_by_samples(node: Node, operands: Sequence[int | None]) -> bool:
-    rule = _RULES.get(node.op)
-    # Where a shape is an operand, it may differ: what matters are the shapes that have been compared.
-    read = operands[: len(operands) - 1] if node.op in _WITH_SHAPE and len(operands) > 1 else operands
-    known = [m for m in read if m is not None]
-    return rule is not None and len(known) == len(read) and rule(node, known)
-
-
-# ---- rules -----------------------------------------------------------------------------------------------------------
-
-
-def _elementwise(node: Node, rows: _Rows) -> bool:
-    """Operands broadcast: what is common may not have an extent along the first axis."""
-    out = node.outputs[0].shape
-    for v, m in zip(node.inputs, rows, strict=True):
-        aligned = len(v.shape) == len(out)
-        if m == COMMON and aligned and v.shape[0] != 1:
-            return False
-        if m != COMMON and (not aligned or v.shape[0] != out[0]):
-            return False
-    return any(m != COMMON for m in rows)
-
-
-def _first_only(node: Node, rows: _Rows) -> bool:
-    """The first operand has samples, and no other one."""
-    return rows[0] != COMMON and all(m == COMMON for m in rows[1:])
-
-
-def _with_format(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and node.params.format in _BATCH_FIRST
-
-
-def _conv_bias(node: Node, rows: _Rows) -> bool:
-    """Data, filter, bias, and a tensor that is added."""
-    return _with_format(node, rows[:3]) and all(m == rows[0] for m in rows[3:])
-
-
-def _batch_norm(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and node.params.fwd_mode == BNFwdMode.INFERENCE
-
-
-def _transposed_conv(node: Node, rows: _Rows) -> bool:
-    """The filter comes first."""
-    return _with_format(node, (rows[1], rows[0], *rows[2:]))
-
-
-def _product(node: Node, rows: _Rows) -> bool:
-    p = node.params
-    return _first_only(node, rows) and not p.transposeA and p.format == MatrixMulFormat.DEFAULT
-
-
-def _batched_product(node: Node, rows: _Rows) -> bool:
-    ranks = {len(v.shape) for v in (*node.inputs, *node.outputs)}
-    return ranks == {3} and rows[0] == rows[1] != COMMON and node.params.format == MatrixMulFormat.DEFAULT
-
-
-def _along(axis: int, node: Node) -> bool:
-    """Whether an axis is another than that of samples."""
-    return 0 < (axis + len(node.inputs[0].shape) if axis < 0 else axis) < len(node.inputs[0].shape)
-
-
-def _axis(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and _along(node.params.axis, node)
-
-
-def _concat(node: Node, rows: _Rows) -> bool:
-    return len(set(rows)) == 1 and rows[0] != COMMON and _along(node.params.axis, node)
-
-
-def _reduce(node: Node, rows: _Rows) -> bool:
-    return len(rows) == 1 and _axis(node, rows)
-
-
-def _norm(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and 0 < node.params.normalized_dim < len(node.inputs[0].shape)
-
-
-def _general_norm(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and node.params.axis_start > 0
-
-
-def _part(node: Node, rows: _Rows) -> bool:
-    items = node.params.items
-    return _first_only(node, rows) and all(_along(i.axis, node) and not i.idx for i in items)
-
-
-def _transpose(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and node.params.pattern[0] == 0
-
-
-def _axes(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and all(d.axis > 0 for d in node.params.desc)
-
-
-def _reshape(node: Node, rows: _Rows) -> bool:
-    """Rows of a sample stay together, however many they are: memory stays as it is."""
-    return rows[0] != COMMON
-
-
-def _broadcast(node: Node, rows: _Rows) -> bool:
-    shape, out = node.inputs[0].shape, node.outputs[0].shape
-    if rows[0] != COMMON:
-        return len(shape) == len(out) and shape[0] == out[0]
-    return len(shape) < len(out) or shape[0] == 1
-
-
-def _padding(node: Node, rows: _Rows) -> bool:
-    return _first_only(node, rows) and node.params.front_offset_dim0 == node.params.back_offset_dim0 == 0
-
-
-# The other outputs are not of samples. Nobody may read them.
-_LAST_ONLY = frozenset(("BatchNorm",))
-_WITH_SHAPE = frozenset(("Reshape", "Broadcast"))
-_RULES: dict[str, _Rule] = {
-    **dict.fromkeys(("Elemwise", "ElemwiseMultiType", "TypeCvt", "Identity", "PowC"), _elementwise),
-    **dict.fromkeys(("Convolution", "Pooling", "Resize", "AdaptivePooling"), _with_format),
-    "ConvBiasForward": _conv_bias,
-    "BatchNorm": _batch_norm,
-    "ConvolutionBackwardData": _transposed_conv,
-    "MatrixMul": _product,
-    "BatchedMatrixMul": _batched_product,
-    **dict.fromkeys(("Softmax", "Split"), _axis),
-    "Concat": _concat,
-    "Reduce": _reduce,
-    "LayerNorm": _norm,
-    "GeneralNorm": _general_norm,
-    "LRN": _first_only,
-    "Subtensor": _part,
-    "Dimshuffle": _transpose,
-    "AxisAddRemove": _axes,
-    "Reshape": _reshape,
-    "Broadcast": _broadcast,
-    "Padding": _padding,
-}
+    operator = operator_of(node.op)
+    # Operands that say a shape may differ: what matters are the shapes, which are compared.
+    rows = [COMMON if m is None and k in operator.shape_inputs else m for k, m in enumerate(operands)]
+    known = [m for m in rows if m is not None]
+    return len(known) == len(rows) and operator.keeps_samples(node, known)
 
 
 # ---- how many at a time ----------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from megengine_lite._core.operators.origins import (
     aligned_sizes,
 )
 from megengine_lite._core.operators.registry import REGISTRY
+from megengine_lite._core.operators.samples import elementwise, never
 from megengine_lite._core.system.own_faults import own_fault
 from megengine_lite._core.system.processor import flush_denormals, restore_denormals
 from megengine_lite.errors import InternalError, LiteError, LiteIndexError, LiteMemoryError, ShapeError
@@ -82,6 +83,12 @@ class Operator:
         Inputs that it takes with default parameters, to try out element types (see :mod:`.facts`).
     element_types
         Element types that it takes, in words, where they cannot be found by trying.
+    shape_inputs
+        Inputs that say nothing but the shape of the result.
+    sample_outputs
+        Of those whose samples stay apart: the outputs that have samples.
+    keeps_samples
+        The rule by which the samples of a batch stay apart, for large batches (see :mod:`.samples`).
     """
 
     name: str
@@ -106,6 +113,9 @@ class Operator:
     becomes: ClassVar[str] = ""
     sample_inputs: ClassVar[tuple[Any, ...] | None] = None
     element_types: ClassVar[str] = ""
+    shape_inputs: ClassVar[tuple[int, ...]] = ()
+    sample_outputs: ClassVar[slice] = slice(None)
+    keeps_samples = never
 
     # ---- in files ---------------------------------------------------------------------------------------------------
 
@@ -230,6 +240,7 @@ class ElementwiseOperator(Operator):
     """An operator each element of whose one output follows from one element of each input."""
 
     has_shape_of = slice(None)
+    keeps_samples = elementwise
 
     def number_origins(self, node: AnyNode, specs: Sequence[TensorSpec], known: KnownOrigins) -> NumberOrigins:
         return aligned_numbers([s.shape for s in specs], range(len(specs)))

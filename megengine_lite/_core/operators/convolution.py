@@ -23,6 +23,7 @@ from megengine_lite._core.operators.conv_types import (
 )
 from megengine_lite._core.operators.facts import FILTER, IMAGE, MATRIX, VOLUME, InFiles, InOriginal, Use
 from megengine_lite._core.operators.origins import Shape, ShapeOrigins, window_sizes
+from megengine_lite._core.operators.samples import with_format
 from megengine_lite._core.operators.window import correlate, pad_space, scatter, taps, window_2d
 
 NON_NEGATIVE = (params.ConvBiasNonlineMode.RELU, params.ConvBiasNonlineMode.SIGMOID)
@@ -57,6 +58,7 @@ class Convolution(ProductOperator):
     in_original = InOriginal(type="ConvolutionForward", label="conv", chooses_algorithm=True)
     runs_in_float32 = True
     sample_inputs = (IMAGE, IMAGE)
+    keeps_samples = with_format
 
     def multiply_adds(self, node: Node) -> int:
         return _multiply_adds(node)
@@ -146,6 +148,10 @@ class ConvBiasForward(Operator):
         sums = _sums(node, shape, ins[0], ins[1], in_specs)
         return finish_conv_bias(node, shape, sums, ins, in_specs, out_specs)
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        """A tensor that is added has samples, too."""
+        return with_format(self, node, rows[:3]) and all(m == rows[0] for m in rows[3:])
+
 
 @register
 class BatchConvBiasForward(Operator):
@@ -216,6 +222,10 @@ class ConvolutionBackwardData(ProductOperator):
         w = shape.filter_groups(w, node.params.mode)
         sums = scatter(shape.output_groups(y), w, shape.window, shape.space)
         return [shape.store_input(finish(sums, specs, out_specs[0].dtype))]
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        """The filter comes first."""
+        return with_format(self, node, (rows[1], rows[0], *rows[2:]))
 
 
 @register

@@ -43,6 +43,7 @@ from megengine_lite._core.operators.origins import (
     moved_numbers,
     sizes_of,
 )
+from megengine_lite._core.operators.samples import first_only, is_another_axis
 
 
 class _IndexOperator(Operator):
@@ -186,6 +187,10 @@ class Subtensor(_Take):
 
     def is_identity(self, node: Node) -> bool:
         return not node.params.items
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        items = node.params.items
+        return first_only(self, node, rows) and all(is_another_axis(i.axis, node) and not i.idx for i in items)
 
 
 @register

@@ -16,6 +16,7 @@ from megengine_lite._core.operators.base import Operator, ProductOperator, fail,
 from megengine_lite._core.operators.checks import check_count, check_float, check_ndim, common_dtype
 from megengine_lite._core.operators.facts import MATRIX, VECTOR, InFiles, InOriginal
 from megengine_lite._core.operators.origins import Shape, ShapeOrigins, Size
+from megengine_lite._core.operators.samples import COMMON, first_only
 
 Array = np.ndarray
 _C = DTypeCode
@@ -155,6 +156,10 @@ class MatrixMul(ProductOperator):
         b = b.T if p.transposeB else b
         return [multiply(a, b, in_specs, out_specs[0].dtype)]
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        p = node.params
+        return first_only(self, node, rows) and not p.transposeA and p.format == MatrixMulFormat.DEFAULT
+
 
 @register
 class BatchedMatrixMul(ProductOperator):
@@ -194,6 +199,10 @@ class BatchedMatrixMul(ProductOperator):
         a = a.swapaxes(1, 2) if node.params.transposeA else a
         b = b.swapaxes(1, 2) if node.params.transposeB else b
         return [multiply(a, b, in_specs, out_specs[0].dtype)]
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        ranks = {len(v.shape) for v in (*node.inputs, *node.outputs)}
+        return ranks == {3} and rows[0] == rows[1] != COMMON and node.params.format == MatrixMulFormat.DEFAULT
 
 
 @register

@@ -10,13 +10,14 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import BYTE, FLOAT32, DType
-from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import BNFwdMode, BNParamDim, ConvolutionFormat
 from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, ProductOperator, fail, register
 from megengine_lite._core.operators.checks import broadcasts_to, check_count, check_float, check_ndim, check_same_shape
 from megengine_lite._core.operators.facts import IMAGE, MATRIX, VECTOR, InFiles, InOriginal
 from megengine_lite._core.operators.origins import Shape, ShapeOrigins, aligned_sizes
+from megengine_lite._core.operators.samples import first_only
 
 Array = np.ndarray
 
@@ -62,6 +63,7 @@ class BatchNorm(Operator):
     runs_in_float32 = True
     becomes = "a multiplication and an addition, or part of a convolution"
     element_types = "floats"
+    sample_outputs = slice(-1, None)
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         training = type(params) is self.param and params.fwd_mode == BNFwdMode.TRAINING
@@ -129,6 +131,9 @@ class BatchNorm(Operator):
         stored = [_store(v, s.dtype) for v, s in zip(lead, out_specs, strict=False)]
         return [*stored, *reserve, _store(y, out_specs[-1].dtype)]
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return first_only(self, node, rows) and node.params.fwd_mode == BNFwdMode.INFERENCE
+
 
 class _AxesNorm(Operator):
     """Base of LayerNorm and GeneralNorm: statistics over neighbouring axes, weights for these axes.
@@ -189,6 +194,9 @@ class LayerNorm(_AxesNorm):
             raise fail(node, f"cannot normalize {n} dimensions of shape {shape}")
         return len(shape) - n, len(shape)
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return first_only(self, node, rows) and 0 < node.params.normalized_dim < len(node.inputs[0].shape)
+
 
 @register
 class GeneralNorm(_AxesNorm):
@@ -206,6 +214,9 @@ class GeneralNorm(_AxesNorm):
         if not 0 <= begin < end <= len(shape):
             raise fail(node, f"cannot normalize axes {begin} to {end - 1} of shape {shape}")
         return begin, end
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return first_only(self, node, rows) and node.params.axis_start > 0
 
 
 class _ChannelNorm(Operator):
@@ -300,6 +311,7 @@ class LRN(ProductOperator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
     has_shape_of = slice(1)
+    keeps_samples = first_only
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)

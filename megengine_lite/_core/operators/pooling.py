@@ -23,6 +23,7 @@ from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.image_helpers import image_format, image_shape, output_size
 from megengine_lite._core.operators.origins import Shape, ShapeOrigins, window_sizes
 from megengine_lite._core.operators.registry import REGISTRY
+from megengine_lite._core.operators.samples import with_format
 from megengine_lite._core.operators.window import Window, places_inside
 from megengine_lite.errors import InternalError
 
@@ -145,6 +146,7 @@ class Pooling(_Pooling):
     in_original = InOriginal(type="PoolingForward", chooses_algorithm=True)
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
+    keeps_samples = with_format
 
     def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         p = node.params
@@ -169,6 +171,7 @@ class AdaptivePooling(_Pooling):
     in_original = InOriginal(type="AdaptivePoolingForward")
     runs_in_float32 = True
     sample_inputs = (IMAGE, [1])
+    keeps_samples = with_format
 
     def window(self, node: AnyNode, space: tuple[int, int], sizes: np.ndarray | None) -> Window:
         oh, ow = output_size(node, sizes, 2)

@@ -9,13 +9,14 @@ import numpy as np
 
 from megengine_lite._core.ir import params
 from megengine_lite._core.ir.dtype import FLOAT16, FLOAT32, INT32, DType, DTypeCode
-from megengine_lite._core.ir.graph import AnyNode, TensorSpec
+from megengine_lite._core.ir.graph import AnyNode, Node, TensorSpec
 from megengine_lite._core.ir.params import INT_MAX, ReduceDataType, ReduceMode
 from megengine_lite._core.ir.quantize import from_float32, to_float32, to_float64
 from megengine_lite._core.operators.base import Operator, fail, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, to_shape
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
 from megengine_lite._core.operators.origins import Shape, ShapeOrigins, kept_sizes
+from megengine_lite._core.operators.samples import along_axis
 
 Axes = tuple[int, ...]
 LOWEST = np.finfo(np.float32).min
@@ -164,6 +165,9 @@ class Reduce(Operator):
                 x = x.astype(np.int32) - source.zero_point
             result = reduction(x, axes)
         return [result.reshape(out.shape)]
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return len(rows) == 1 and along_axis(self, node, rows)
 
 
 class _ArgReduce(Operator):

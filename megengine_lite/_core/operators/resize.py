@@ -21,6 +21,7 @@ from megengine_lite._core.operators.image_helpers import (
     output_size,
     stored_to_float,
 )
+from megengine_lite._core.operators.samples import with_format
 from megengine_lite._core.operators.sampling import cubic_weights, floor_and_fraction, lanczos4_weights
 
 Taps = tuple[np.ndarray, np.ndarray]
@@ -144,6 +145,7 @@ class Resize(Operator):
     in_original = InOriginal(type="ResizeForward", mentioned_inputs=1, reads_when_run=True)
     runs_in_float32 = True
     sample_inputs = (IMAGE, [1])
+    keeps_samples = with_format
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 2)

@@ -45,6 +45,7 @@ from megengine_lite._core.operators.origins import (
     numbers_of,
     sizes_of,
 )
+from megengine_lite._core.operators.samples import COMMON, along_axis, first_only, is_another_axis
 from megengine_lite._core.system.memory import MAX_NDIM
 
 # Stored in `axis` of OptionalAxisV1 where there is no axis.
@@ -107,6 +108,7 @@ class Reshape(Operator):
     moves_elements = True
     keeps_order = True
     sample_inputs = (IMAGE, [2, 4, 6, 6])
+    shape_inputs = (1,)
 
     def is_identity(self, node: Node) -> bool:
         return True
@@ -152,6 +154,10 @@ class Reshape(Operator):
     ) -> list[np.ndarray]:
         return [ins[0].reshape(out_specs[0].shape)]
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        """Rows of a sample stay together, however many they are: memory stays as it is."""
+        return rows[0] != COMMON
+
 
 @register
 class Broadcast(Operator):
@@ -164,6 +170,7 @@ class Broadcast(Operator):
     repeats_elements = True
     runs_in_float32 = True
     sample_inputs = (IMAGE, [2, 4, 6, 6])
+    shape_inputs = (1,)
 
     def is_identity(self, node: Node) -> bool:
         return True
@@ -186,6 +193,12 @@ class Broadcast(Operator):
         self, node: AnyNode, ins: Sequence[np.ndarray], in_specs: Sequence[TensorSpec], out_specs: Sequence[TensorSpec]
     ) -> list[np.ndarray]:
         return [np.broadcast_to(ins[0], out_specs[0].shape)]
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        shape, out = node.inputs[0].shape, node.outputs[0].shape
+        if rows[0] != COMMON:
+            return len(shape) == len(out) and shape[0] == out[0]
+        return len(shape) < len(out) or shape[0] == 1
 
 
 @register
@@ -227,6 +240,9 @@ class Dimshuffle(Operator):
         used = [p for p in node.params.pattern if p != -1]
         dropped = [i for i in range(ins[0].ndim) if i not in used]
         return [ins[0].transpose(used + dropped).reshape(out_specs[0].shape)]
+
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return first_only(self, node, rows) and node.params.pattern[0] == 0
 
 
 @register
@@ -277,6 +293,9 @@ class AxisAddRemove(Operator):
     ) -> list[np.ndarray]:
         return [ins[0].reshape(out_specs[0].shape)]
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return first_only(self, node, rows) and all(d.axis > 0 for d in node.params.desc)
+
 
 @register
 class Concat(Operator):
@@ -326,6 +345,9 @@ class Concat(Operator):
     ) -> list[np.ndarray]:
         return [np.concatenate(ins, axis=node.params.axis)]
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        return len(set(rows)) == 1 and rows[0] != COMMON and is_another_axis(node.params.axis, node)
+
 
 @register
 class Split(Operator):
@@ -337,6 +359,7 @@ class Split(Operator):
     runs_in_float32 = True
     moves_elements = True
     sample_inputs = (ONE, [1])
+    keeps_samples = along_axis
 
     def count_outputs(self, params: Any, n_inputs: int, payload: tuple[bytes, ...] = ()) -> int:
         return max(n_inputs - 1, 0)
@@ -415,6 +438,10 @@ class Padding(Operator):
         """The padded value as one element of the tensor's storage type."""
         return stored_constant(node.params.padding_val, spec.dtype)
 
+    def keeps_samples(self, node: Node, rows: Sequence[int]) -> bool:
+        p = node.params
+        return first_only(self, node, rows) and p.front_offset_dim0 == p.back_offset_dim0 == 0
+
 
 class PassThrough(Operator):
     """The first input unchanged. In the original these operators also manage memory or devices."""
@@ -444,6 +471,7 @@ class PassThrough(Operator):
 class Identity(PassThrough):
     name = "Identity"
     runs_in_float32 = True
+    keeps_samples = first_only
 
 
 @register

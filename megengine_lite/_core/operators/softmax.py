@@ -12,6 +12,7 @@ from megengine_lite._core.ir.quantize import from_float32, to_float64
 from megengine_lite._core.operators.base import Operator, normalize_axis, register
 from megengine_lite._core.operators.checks import check_count, check_float
 from megengine_lite._core.operators.facts import IMAGE, InFiles, InOriginal
+from megengine_lite._core.operators.samples import along_axis
 
 
 @register
@@ -25,6 +26,7 @@ class Softmax(Operator):
     runs_in_float32 = True
     sample_inputs = (IMAGE,)
     has_shape_of = slice(1)
+    keeps_samples = along_axis
 
     def infer(self, node: AnyNode, ins: Sequence[TensorSpec]) -> list[TensorSpec]:
         check_count(node, ins, 1)
