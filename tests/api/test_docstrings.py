@@ -51,7 +51,9 @@ EDGES = {
     "relayout": {"nchw_to_packed", "packed_to_nchw"},
     "probe": {"run_multiply_adds"},
 }
-FACTS = re.compile(r"(\w+_)?scratch_bytes|largest_sums|row_part|rows_of_band|work_items")  # that planners ask for
+FACTS = re.compile(
+    r"(\w+_)?scratch_bytes|slack_bytes|largest_sums|row_(part|floats)|rows_of_band|work_items"
+)  # that planners ask for
 
 
 def test_kernel_modules_have_one_function_per_family():

@@ -49,8 +49,8 @@ FLOATS = {
 QUANTIZED = {"QuantizedConv", "QuantizedMatMul"}
 # What these compute has no activation among its parameters.
 WITHOUT = {
-    "BatchedMatrixMul", "Convolution", "Convolution3D", "ConvolutionBackwardData", "FusedAttention", "LSTMCellForward",
-    "LSTMForward", "MatrixMul", "MultiHeadAttn",
+    "BatchedMatrixMul", "Convolution", "Convolution3D", "ConvolutionBackwardData", "DeformableConvForward",
+    "FusedAttention", "LSTMCellForward", "LSTMForward", "MatrixMul", "MultiHeadAttn",
 }  # fmt: skip
 
 
