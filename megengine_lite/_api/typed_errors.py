@@ -16,6 +16,16 @@ _SIZES = (1 << 18, *(4096,) * 16)
 _reserve = [*map(bytearray, _SIZES)]
 
 
+# What CPython 3.11 raises if it finds no memory for the frame of a call.
+_NO_FRAME = "error return without exception set"
+
+
+def _tells_of_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, SystemError) and str(error) == _NO_FRAME)
+
+
 class typed_errors:  # used like a function; a generator would need memory to be told of the error
     """Context manager around a call of the API; ``task`` is what messages say first.
 
@@ -37,7 +47,7 @@ class typed_errors:  # used like a function; a generator would need memory to be
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None or isinstance(error, LiteError):
             return
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        if _tells_of_memory(error):
             _reserve.clear()
             raise LiteMemoryError(f"{self._task}: there is not enough memory") from error
         if isinstance(error, ImportError):

@@ -7,6 +7,9 @@ import pytest
 from support.api_samples import DIGITS
 from support.processes import LIMIT
 
+from megengine_lite._api.typed_errors import typed_errors
+from megengine_lite.errors import LiteMemoryError
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
 
 BEGIN = """
@@ -117,6 +120,14 @@ def test_all_memory_is_in_use(number):
     """The error itself needs memory, and the frames that it passes."""
     lines = lines_of(EXHAUSTED, number)
     assert len(lines) == 2 and is_clear(lines[0]) and lines[1] == "done", lines
+
+
+def test_python_has_no_memory_for_a_frame():
+    """CPython 3.11 says so by a SystemError of its own; another one is a fault."""
+    with pytest.raises(LiteMemoryError, match=r"^load: there is not enough memory$"), typed_errors("load"):
+        raise SystemError("error return without exception set")
+    with pytest.raises(SystemError, match="another"), typed_errors("load"):
+        raise SystemError("another")
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["files", "folders"])
