@@ -149,7 +149,7 @@ def samples_at_once(
         weights, made, largest = _traffic(whole)
         if largest < _MANY * near:
             return 0
-        for size in _divisors(count):
+        for size in (k for k in range(1, count // 2 + 1) if count % k == 0):
             if largest * size >= near * count and weights <= _SHARE_OF_WEIGHTS * 2 * made * size / count:
                 # Samples that depend on each other do so in larger parts, too.
                 return size if are_independent(graph, whole, stage(size), count, size) else 0
@@ -168,9 +168,3 @@ def _traffic(stage: Stage) -> tuple[int, int, int]:
         made += results
         largest = max(largest, results + sum(v.spec.nbytes for v in node.inputs if v.const is None))
     return sum(weights.values()), made, largest
-
-
-def _divisors(count: int) -> list[int]:
-    """In ascending order, without the number itself."""
-    small = [k for k in range(1, math.isqrt(count) + 1) if count % k == 0]
-    return [k for k in dict.fromkeys((*small, *(count // k for k in reversed(small)))) if k != count]

@@ -57,6 +57,11 @@ cdef inline outlined activate_stored(const BlockOutput* o, int pixels, int vecto
         activate_stored_by(o.code, o, pixels, vectors)
 
 
+cdef inline bint runs_on_stored(const BlockOutput* o) noexcept nogil:
+    """Whether the activation is one of activate_stored. The others are done in registers."""
+    return o.code > ACT_CLIP_NAN
+
+
 cdef inline inlined store_vectors(int PIXELS, int VECTORS, const vf* acc, const BlockOutput* o) noexcept nogil:
     """One pointer is moved from pixel to pixel: a compiler would compute each address from what it reads again."""
     cdef int64_t y_pixel = o.y_pixel, y_plane = o.y_plane
@@ -106,8 +111,8 @@ cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const BlockOut
             for p in range(PIXELS):
                 acc[p * VECTORS + v] = acc[p * VECTORS + v] + vf_load(z)
                 z = moved_by_const(z, o.z_pixel)
-    if ACT_NONE < o.code <= ACT_CLIP_NAN:
+    if o.code != ACT_NONE and not runs_on_stored(o):
         clip_block(PIXELS * VECTORS, acc, o)
     store_vectors(PIXELS, VECTORS, acc, o)
-    if o.code > ACT_CLIP_NAN:
+    if runs_on_stored(o):
         activate_stored(o, PIXELS, VECTORS)

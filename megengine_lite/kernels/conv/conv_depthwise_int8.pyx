@@ -273,7 +273,7 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
             if z:
                 o.z = z + n * z_image + block * z_plane + r * z_row
             from_x = x + n * x_image + block * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW
-            if VREGS == 32 and not BY_LANE and in_pairs and r + 1 < last:
+            if in_pairs and r + 1 < last:
                 below = o
                 below.y += y_row * size
                 if z:

@@ -14,13 +14,15 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.block cimport NEAR, BlockSum, conv_row, sum_of_channels, weight
-from megengine_lite.kernels.common.block_output cimport BlockOutput, activate_stored, set_activation, store_block
+from megengine_lite.kernels.common.block_output cimport (
+    BlockOutput, activate_stored, runs_on_stored, set_activation, store_block,
+)
 from megengine_lite.kernels.common.arguments cimport Epilogue, Strides
 from megengine_lite.kernels.common.fetch cimport WeightFetch
 from megengine_lite.kernels.common.shared_constants cimport LINE, TILE_BLOCKS, WEIGHTS_FLOAT16
 from megengine_lite.kernels.common.simd cimport BY_LANE, VW, f16, forget_loads, inlined, moved_by, \
     moved_by_const, outlined, prefetch_far, prefetch_write, vf, vf_fma, vf_load, vf_set1, vf_store
-from megengine_lite.kernels.common.vmath cimport ACT_CLIP_NAN, ACT_NONE
+from megengine_lite.kernels.common.vmath cimport ACT_NONE
 from megengine_lite.kernels.conv.winograd_grid cimport Grid, TileRun, run_of
 
 # The squares of the points of F(4), and the points.
@@ -149,7 +151,7 @@ cdef inline inlined output_tile(
     cdef const float* at
     cdef BlockOutput row = o[0]
     cdef int i, j
-    if o.code > ACT_CLIP_NAN:
+    if runs_on_stored(o):
         row.code = ACT_NONE
     for j in range(M + 2):
         at = m
@@ -174,7 +176,7 @@ cdef inline inlined output_tile(
             row.y += y_row
             if row.z:
                 row.z += z_row
-    if o.code > ACT_CLIP_NAN:
+    if runs_on_stored(o):
         row = o[0]
         row.y_plane = y_row
         activate_stored(&row, <int>columns, <int>min(rows, <int64_t>M))
