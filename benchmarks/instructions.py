@@ -9,8 +9,8 @@
 callgrind counts the instructions of one forward on one thread, after two that are not counted. In the emulator they are
 the difference between two and three forwards. A count depends neither on the machine nor on what else runs there, so
 it can be compared where times cannot. objdump finds the innermost loops of kernels. Those with a product of vectors are
-what the arithmetic costs, in the form that the compiler gave it; the rest are the edges of loops, layouts, poolings,
-and what calls the kernels.
+what the arithmetic costs, in the form that the compiler gave it; so is what was taken out of them, such as a first row
+of a filter. The rest are the edges of loops, bias and activation, layouts, poolings, and what calls the kernels.
 
 Needed are binutils and valgrind, which knows no AVX-512; for ARM64 what ``tools/emulate_arm.py`` needs, a compiler and
 qemu-user: unlike qemu-user-static it takes plugins.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import itertools
 import os
 import re
 import shutil
@@ -35,9 +36,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 import emulate_arm  # noqa: E402
 
 LONGEST = 1 << 14  # bytes of a loop
+FEWEST = 8  # products of code that was taken out of a loop
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
-BACK = re.compile(r"^(j\w+|b|b\.\w+|cbn?z|tbn?z)$")
+BRANCH = re.compile(r"^(j\w+|b|b\.\w+|cbn?z|tbn?z)$")
 PRODUCT = re.compile(
     r"^(?:(v?fn?m(?:add|sub)\d*p[sd]|v?mulp[sd]|v?pmadd\w+|v?pmulld|vpdpb\w+)\b"
     r"|(fmla|fmls|fmul|mla|mul|[su]mlal2?|[su]mull2?|[su]dot|usdot|sudot|(?:[su]|us)mmla) v)"
@@ -116,35 +118,57 @@ int qemu_plugin_install(uint64_t id, const void *information, int count, char **
 """
 
 
-class Loop(NamedTuple):
-    """Addresses of the first and the last instruction."""
+class Stretch(NamedTuple):
+    """Addresses of the first and the last instruction of a piece of code."""
 
     first: int
     last: int
 
 
-def product_loops(listing: str) -> list[Loop]:
-    """The loops with a product of vectors and no loop in them, in order, from what objdump prints."""
-    spans, products = set[Loop](), []
+def product_loops(listing: str) -> list[Stretch]:
+    """The loops with a product of vectors, and no other such loop in them, in order, from what objdump prints.
+
+    A loop that only prefetches may be in them. What a compiler or a kernel has taken out of a loop, as the first or the
+    last round, counts as well: code without branches, not in one of the loops, that consists of products by a third.
+    """
+    addresses, products = list[int](), list[int]()
+    spans, ends = set[Stretch](), set[int]()  # the latter are places where code without branches ends
     for line in listing.splitlines():
         if not (found := LINE.match(line)):
             continue
         address, name, operands = int(found[1], 16), found[2], found[3]
+        addresses.append(address)
         if PRODUCT.match(f"{name} {operands}"):
             products.append(address)
-        elif BACK.match(name) and (target := re.search(r"(?:^|[\s,])([0-9a-f]+)(?: <|$)", operands)):
-            spans.add(Loop(int(target[1], 16), address))
-    ordered = sorted(loop for loop in spans if 0 <= loop.last - loop.first < LONGEST)
+        elif BRANCH.match(name):
+            ends.add(len(addresses))
+            if target := re.search(r"(?:^|[\s,])([0-9a-f]+)(?: <|$)", operands):
+                spans.add(Stretch(int(target[1], 16), address))
+
+    def products_of(code: Stretch) -> int:
+        return bisect.bisect_right(products, code.last) - bisect.bisect_left(products, code.first)
+
+    ordered = sorted(loop for loop in spans if 0 <= loop.last - loop.first < LONGEST and products_of(loop))
     starts = [loop.first for loop in ordered]
 
-    def is_innermost(loop: Loop) -> bool:
+    def is_innermost(loop: Stretch) -> bool:
         begin, end = bisect.bisect_left(starts, loop.first), bisect.bisect_right(starts, loop.last)
         return all(other == loop or other.last > loop.last for other in ordered[begin:end])
 
-    def multiplies(loop: Loop) -> bool:
-        return bisect.bisect_left(products, loop.first) < bisect.bisect_right(products, loop.last)
+    loops = [loop for loop in ordered if is_innermost(loop)]
+    ends.update(bisect.bisect_left(addresses, target) for target, _ in spans)
+    borders = sorted({0, len(addresses), *ends})
+    for begin, end in itertools.pairwise(borders):
+        code = Stretch(addresses[begin], addresses[end - 1])
+        count = products_of(code)
+        if count >= FEWEST and 3 * count >= end - begin and not is_within(code.first, loops):
+            bisect.insort(loops, code)
+    return loops
 
-    return [loop for loop in ordered if multiplies(loop) and is_innermost(loop)]
+
+def is_within(address: int, ordered: list[Stretch]) -> bool:
+    place = bisect.bisect_right(ordered, (address, sys.maxsize)) - 1
+    return place >= 0 and address <= ordered[place].last
 
 
 def read_counts(text: str) -> dict[str, Counter[int]]:
@@ -219,7 +243,7 @@ def count_emulated(model: Path, cpu: str, folder: Path) -> dict[str, Counter[int
         path = [folder / "sources", folder / f"site-{version}"]
         emulator = f"{shutil.which('qemu-aarch64')} -plugin {plugin},out={out}"
         python = emulate_arm.emulated_python(Path(temporary), system, cpu, path, emulator)
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
         for forwards in ("2", "3"):
             command = [str(python), "-c", EMULATED_CHILD, str(model), forwards]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=temporary)
@@ -261,11 +285,9 @@ def measure(model: Path, cpu: str | None, folder: Path) -> tuple[list[str], Coun
         command = [objdump, "-d", "--no-show-raw-insn", path]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         loops = product_loops(listing)
-        starts = [loop.first for loop in loops]
         left = Counter[int]()
         for address, times in counter.items():
-            place = bisect.bisect_right(starts, address) - 1
-            if place >= 0 and address <= loops[place].last:
+            if is_within(address, loops):
                 in_loops += times
             else:
                 left[address] = times

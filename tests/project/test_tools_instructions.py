@@ -73,6 +73,22 @@ def test_innermost_loops_with_a_product_of_vectors():
     assert instructions.product_loops(ARM) == [(0x4, 0xC)]
 
 
+def test_what_is_taken_out_of_a_loop_counts_with_it():
+    first_round = "".join(f"    {0x2000 + 4 * k:x}:\tfmla\tv{k}.4s, v0.4s, v1.4s\n" for k in range(8))
+    bias = "".join(f"    {0x2020 + 4 * k:x}:\tfadd\tv{k}.4s, v0.4s, v1.4s\n" for k in range(17))
+    branch, behind = "    2020:\tcbz\tx0, 2080 <next>\n", "    2024:\tldr\tq0, [x0]\n"
+    assert instructions.product_loops(first_round + branch + behind) == [(0x2000, 0x2020)]
+    assert instructions.product_loops(first_round + bias) == []
+    assert instructions.product_loops(first_round.replace("fmla", "fadd", 1) + branch + behind) == []
+
+
+def test_a_loop_that_prefetches_may_be_in_one_that_multiplies():
+    outer = X86.replace("vfmadd231ps (%rdi),%ymm1,%ymm0", "prefetcht1 (%rdi)").replace(
+        "vmovups %ymm0,(%rdx)", "vmulps %ymm0,%ymm1,%ymm2"
+    )
+    assert instructions.product_loops(outer) == [(0x1002, 0x1014)]
+
+
 def test_calls_are_not_counted_twice():
     found = instructions.read_counts(COUNTS)
     assert found == {"/lib/_avx2.so": {0x1006: 500, 0x100B: 400, 0x1016: 3}, "/lib/libc.so.6": {0x2000: 70}}

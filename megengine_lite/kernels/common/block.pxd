@@ -463,15 +463,24 @@ cdef inline outlined copy_broken(
     const float* block, int pixels, int vectors, int64_t y_pixel, int64_t y_plane, float** y, RowBreaks* breaks
 ) noexcept nogil:
     """Copies a block, [vectors][pixels][VW], to where its pixels belong from `y` on, and goes on to the next pixel."""
-    cdef int p, v
-    for p in range(pixels):
+    cdef const float* source
+    cdef float* goal
+    cdef int p = 0, v, k, run
+    while p < pixels:
         if breaks.left == 0:
             y[0] += breaks.gap
             breaks.left = breaks.run
+        run = <int>min(<int64_t>(pixels - p), breaks.left)
         for v in range(vectors):
-            vf_store(y[0] + v * y_plane, vf_load(block + (v * pixels + p) * VW))
-        y[0] += y_pixel
-        breaks.left -= 1
+            source = block + (v * pixels + p) * VW
+            goal = y[0] + v * y_plane
+            for k in range(run):
+                vf_store(goal, vf_load(source))
+                source += VW
+                goal += y_pixel
+        y[0] += run * y_pixel
+        breaks.left -= run
+        p += run
 
 
 # A row of outputs on its way: where the next block belongs, and whether it is broken there. The block is computed to a

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, moved_by, moved_by_const, outlined, vf, vf_load, vf_max, vf_max_number, vf_min, vf_min_number, vf_set1,
+    VW, inlined, moved_by, moved_by_const, outlined, vf, vf_load, vf_max_nan, vf_max_number, vf_min_nan, vf_min_number, vf_set1,
     vf_store,
 )
 from megengine_lite.kernels.common.vmath cimport (
@@ -86,13 +86,13 @@ cdef inline inlined clip_block(int COUNT, vf* acc, const BlockOutput* o) noexcep
             acc[k] = vf_min_number(acc[k], high)
     if o.code == ACT_CLIP_NAN:
         for k in range(COUNT):
-            acc[k] = vf_max(low, acc[k])
+            acc[k] = vf_max_nan(low, acc[k])
     else:
         for k in range(COUNT):
             acc[k] = vf_max_number(acc[k], low)
     if o.b < INFINITY and o.code != ACT_CLIP_HIGH:
         for k in range(COUNT):
-            acc[k] = vf_min(high, acc[k])
+            acc[k] = vf_min_nan(high, acc[k])
 
 
 cdef inline inlined store_block(int PIXELS, int VECTORS, vf* acc, const BlockOutput* o) noexcept nogil:

@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from megengine_lite.kernels.common.shared_constants cimport KIND_F32, KIND_S32, KIND_U8
 from megengine_lite.kernels.common.simd cimport (
-    VW, vf, vf_load, vf_max, vf_min, vf_product, vf_rint, vf_set1, vf_store, vf_to_vi_any, vi, vi_load, vi_load_s8, vi_set1,
+    VW, vf, vf_load, vf_max, vf_min_nan, vf_product, vf_rint, vf_set1, vf_store, vf_to_vi_any, vi, vi_load, vi_load_s8, vi_set1,
     vi_store, vi_store_8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport v_copysign
@@ -37,13 +37,13 @@ cdef inline vf load_real(const char* p, const Format* f) noexcept nogil:
 
 cdef inline vi to_stored(vf x, vf low, vf high, vi zero) noexcept nogil:
     """x rounded and put between low and high, plus zero; halves go away from zero, NaN becomes `low`."""
-    x = vf_min(vf_max(x, low), high)
+    x = vf_min_nan(high, vf_max(x, low))
     return vf_to_vi_any(x + v_copysign(vf_set1(0.49999997), x)) + zero
 
 
 cdef inline vi to_stored_even(vf x, vf low, vf high, vi zero) noexcept nogil:
     """The same with halves to even numbers."""
-    return vf_to_vi_any(vf_rint(vf_min(vf_max(x, low), high))) + zero
+    return vf_to_vi_any(vf_rint(vf_min_nan(high, vf_max(x, low)))) + zero
 
 
 cdef inline void store_stored(char* p, int kind, vi x) noexcept nogil:

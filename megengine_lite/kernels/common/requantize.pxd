@@ -12,8 +12,8 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from megengine_lite.kernels.common.arguments cimport Requantize
 from megengine_lite.kernels.common.shared_constants cimport OUT_BYTES, OUT_REAL, OUT_SUM
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, outlined, vf, vf_load, vf_max, vf_min, vf_product, vf_set1, vf_store, vf_to_vi, vf_to_vi_any,
-    vf_rint, vf_trunc, vi, vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
+    VW, inlined, outlined, vf, vf_load, vf_max_number, vf_min_nan, vf_product, vf_rint, vf_set1, vf_store, vf_to_vi,
+    vf_to_vi_any, vf_trunc, vi, vi_load, vi_load_s8, vi_max, vi_set1, vi_store, vi_store4_s8, vi_store_8, vi_store_s8, vi_to_vf,
 )
 from megengine_lite.kernels.common.vmath cimport ACT_NONE, activate, v_copysign
 
@@ -48,7 +48,7 @@ cdef inline vf with_half(vf x) noexcept nogil:
 
 
 cdef inline vf clamped(vf x, vf low, vf high) noexcept nogil:
-    return vf_min(vf_max(x, low), high)
+    return vf_min_nan(high, vf_max_number(x, low))
 
 
 cdef inline vf rounded(bint EVEN, vf x) noexcept nogil:
@@ -151,7 +151,7 @@ cdef inline outlined store_residual(const int32_t* sums, int pixels, int vectors
             if o.staged:
                 x = staged_value(False, x, mid_reciprocal, mid_low, mid_high, mid_scale)
             x = x + vf_product(vi_to_vf(vi_load_s8(z)), z_scale)
-            vi_store_s8(y, vf_to_vi(with_half(vf_max(vf_product(x, reciprocal), low))))
+            vi_store_s8(y, vf_to_vi(with_half(vf_max_number(vf_product(x, reciprocal), low))))
             y += o.y_pixel
             z += o.z_pixel
 

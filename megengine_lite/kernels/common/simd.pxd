@@ -44,6 +44,8 @@ cdef extern from "simd.h" nogil:
     vf vf_min(vf a, vf b)
     vf vf_max_number(vf a, vf b)
     vf vf_min_number(vf a, vf b)
+    vf vf_max_nan(vf a, vf b)
+    vf vf_min_nan(vf a, vf b)
     vf vf_sqrt(vf a)
     vf vf_rint(vf a)
     vf vf_floor(vf a)

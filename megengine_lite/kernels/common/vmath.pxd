@@ -8,8 +8,8 @@ from libc.stdint cimport int32_t, uint64_t
 
 from megengine_lite.kernels.common.simd cimport (
     inlined, outlined, vd, vd_high, vd_low, vd_max, vd_min, vd_set1, vdu, vdu_set1, vf, vf_eq, vf_floor, vf_fma,
-    vf_from_vd, vf_le, vf_lt, vf_max, vf_min, vf_rint, vf_select, vf_set1, vf_trunc, vf_zero, vi, vi_any, vi_set1,
-    vi_to_vf, vu,
+    vf_from_vd, vf_le, vf_lt, vf_max, vf_max_nan, vf_min, vf_min_nan, vf_rint, vf_select, vf_set1, vf_trunc, vf_zero, vi,
+    vi_any, vi_set1, vi_to_vf, vu,
 )
 
 include "activation_numbers.pxi"
@@ -86,7 +86,7 @@ cdef inline vf v_exp_part(vf x, float bias, vf* scale) noexcept nogil:
 cdef inline vf v_exp_low(vf x) noexcept nogil:
     """e^x for x up to 88. Below the smallest normal number it is 0."""
     cdef vf scale
-    cdef vf y = v_exp_part(vf_max(vf_set1(-88.0), x), BIAS + 127, &scale)
+    cdef vf y = v_exp_part(vf_max_nan(vf_set1(-88.0), x), BIAS + 127, &scale)
     return vf_fma(y, scale, scale)
 
 
@@ -98,7 +98,7 @@ cdef inline vf v_exp_half(vf x, vf* half) noexcept nogil:
 cdef inline outlined v_exp_high(vf* x) noexcept nogil:
     """e^x for x from 88 on."""
     cdef vf half
-    cdef vf y = v_exp_half(vf_min(vf_set1(89.0), x[0]), &half)
+    cdef vf y = v_exp_half(vf_min_nan(vf_set1(89.0), x[0]), &half)
     y = vf_fma(y, half, half)
     x[0] = y + y
 
@@ -117,7 +117,7 @@ cdef inline vf v_exp(vf x) noexcept nogil:
 cdef inline vf v_expm1(vf x) noexcept nogil:
     """e^x - 1, accurate near 0."""
     cdef vf half
-    cdef vf p = v_exp_half(vf_max(vf_set1(-18.0), vf_min(vf_set1(89.0), x)), &half)
+    cdef vf p = v_exp_half(vf_max_nan(vf_set1(-18.0), vf_min_nan(vf_set1(89.0), x)), &half)
     cdef vf y = vf_fma(p, half, half - vf_set1(0.5))
     # x itself near 0 keeps the sign of -0
     return vf_select(vf_lt(v_abs(x), vf_set1(1e-8)), x, y + y)
@@ -157,7 +157,7 @@ cdef inline vf v_log1p(vf x) noexcept nogil:
 cdef inline vf v_hyperbolic(vf x, float sign) noexcept nogil:
     """(e^|x| + sign e^-|x|) / 2, by a quarter of e^|x|, which does not overflow before the result does."""
     cdef vf scale
-    cdef vf y = v_exp_part(vf_min(vf_set1(89.5), v_abs(x)), BIAS + 125, &scale)
+    cdef vf y = v_exp_part(vf_min_nan(vf_set1(89.5), v_abs(x)), BIAS + 125, &scale)
     cdef vf quarter = vf_fma(y, scale, scale)
     return vf_fma(quarter, vf_set1(2.0), vf_set1(sign * 0.125) / quarter)
 
@@ -188,21 +188,21 @@ cdef inline vf v_tanh(vf x) noexcept nogil:
     """m / (2 - m) with m = 1 - e^(-2 |x|), and the sign of x."""
     cdef vf scale
     cdef vf a = v_minus_abs(x)
-    cdef vf p = v_exp_part(vf_max(vf_set1(-18.0), a + a), BIAS + 127, &scale)
+    cdef vf p = v_exp_part(vf_max_nan(vf_set1(-18.0), a + a), BIAS + 127, &scale)
     cdef vf m = vf_fma(-p, scale, vf_set1(1.0) - scale)
     return <vf>(<vi>(m / (vf_set1(2.0) - m)) | <vi>v_sign_bit(x))
 
 
 cdef inline vf v_softplus(vf x) noexcept nogil:
     """ln(1 + e^x)."""
-    return v_log1p(v_exp_low(v_minus_abs(x))) + vf_max(vf_zero(), x)
+    return v_log1p(v_exp_low(v_minus_abs(x))) + vf_max_nan(vf_zero(), x)
 
 
 # ---- error function ------------------------------------------------------------------------------------------------
 
 cdef inline vf v_erf(vf x) noexcept nogil:
     """x P(x^2) / Q(x^2) up to 3.925, where erf rounds to 1; error 7 units in the last place of the result."""
-    cdef vf c = vf_max(vf_set1(-3.925), vf_min(vf_set1(3.925), x))
+    cdef vf c = vf_max_nan(vf_set1(-3.925), vf_min_nan(vf_set1(3.925), x))
     cdef vf t = c * c
     cdef vf p = vf_fma(vf_set1(-1.2829195483732292e-08), t, vf_set1(4.614699264493538e-06))
     p = vf_fma(p, t, vf_set1(0.00037696538493037224))
@@ -216,7 +216,7 @@ cdef inline vf v_erf(vf x) noexcept nogil:
     q = vf_fma(q, t, vf_set1(0.49741101264953613))
     q = vf_fma(q, t, vf_set1(1.0))
     cdef vf y = vf_select(vf_le(vf_set1(3.925), v_abs(c)), v_copysign(vf_set1(1.0), x), c * p / q)
-    return vf_max(vf_set1(-1.0), vf_min(vf_set1(1.0), y))
+    return vf_max_nan(vf_set1(-1.0), vf_min_nan(vf_set1(1.0), y))
 
 
 cdef inline vf v_gelu(vf x) noexcept nogil:
@@ -280,12 +280,12 @@ cdef inline vf v_pow(vf x, vf y) noexcept nogil:
 # ---- activation functions of fused epilogues -----------------------------------------------------------------------
 
 cdef inline vf v_h_sigmoid(vf x) noexcept nogil:
-    return vf_max(vf_zero(), vf_min(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
+    return vf_max_nan(vf_zero(), vf_min_nan(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
 
 
 cdef inline vf v_h_swish(vf x) noexcept nogil:
     """x times a number up to 6, then divided by 6: the product may overflow, as in the original."""
-    return x * vf_max(vf_zero(), vf_min(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
+    return x * vf_max_nan(vf_zero(), vf_min_nan(vf_set1(6.0), x + vf_set1(3.0))) * vf_set1(0.16666666666666666)
 
 
 cdef inline inlined costly_activation(int code, vf* x, vf a) noexcept nogil:
@@ -322,11 +322,11 @@ cdef inline vf activate(vf x, int code, vf a, vf b) noexcept nogil:
     if code == ACT_RELU:
         return vf_max(x, vf_zero())
     if code == ACT_CLIP:
-        return vf_min(vf_max(x, a), b)
+        return vf_min_nan(b, vf_max(x, a))
     if code == ACT_CLIP_HIGH:
-        return vf_max(vf_min(x, b), a)
+        return vf_max_nan(a, vf_min(x, b))
     if code == ACT_CLIP_NAN:
-        return vf_min(b, vf_max(a, x))
+        return vf_min_nan(b, vf_max_nan(a, x))
     if code != ACT_NONE:
         activate_rare(&y, code, a)
     return y

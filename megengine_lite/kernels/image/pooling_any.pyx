@@ -7,7 +7,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 
 from megengine_lite.kernels.common.shared_constants cimport KIND_F32, KIND_S8
 from megengine_lite.kernels.common.simd cimport (
-    VW, inlined, vf, vf_load, vf_load_n, vf_max, vf_set1, vf_store, vf_store_n, vf_unzip_even,
+    VW, inlined, vf, vf_load, vf_load_n, vf_max, vf_max_nan, vf_set1, vf_store, vf_store_n, vf_unzip_even,
 )
 
 
@@ -206,7 +206,7 @@ cdef inline inlined join_columns(
             at += dilation
         if not LARGEST:
             some = vf_load(counts + i) if ow >= VW else vf_load_n(counts, ow)
-            total = total / vf_max(vf_set1(divisor) * some, vf_set1(1))
+            total = total / vf_max_nan(vf_set1(1), vf_set1(divisor) * some)
         if ow >= VW:
             vf_store(y + i, total)
         else:

@@ -16,8 +16,8 @@ from megengine_lite.kernels.common.shared_constants cimport (
     SAMPLE_PIXELS,
 )
 from megengine_lite.kernels.common.simd cimport (
-    VW, vd, vd_finite, vd_high, vd_low, vd_max, vd_min, vd_set1, vf, vf_floor, vf_load, vf_max, vf_min, vf_product,
-    vf_rint, vf_set1, vf_store, vf_to_vi, vf_unzip_even, vf_unzip_odd, vi, vi_any, vi_from_vd, vi_lanes, vi_load,
+    VW, vd, vd_finite, vd_high, vd_low, vd_max, vd_min, vd_set1, vf, vf_floor, vf_load, vf_max_number, vf_min_nan,
+    vf_product, vf_rint, vf_set1, vf_store, vf_to_vi, vf_unzip_even, vf_unzip_odd, vi, vi_any, vi_from_vd, vi_lanes, vi_load,
     vi_lt, vi_max, vi_select, vi_set1, vi_store, vi_to_vf,
 )
 
@@ -45,7 +45,7 @@ cdef struct Taps:
 
 cdef inline vi to_pixel(vf whole) noexcept nogil:
     """Whole numbers as int32; what is too large becomes the largest float below 2^31, NaN -2^31."""
-    return vf_to_vi(vf_min(vf_max(whole, vf_set1(-2147483648.0)), vf_set1(2147483520.0)))
+    return vf_to_vi(vf_min_nan(vf_set1(2147483520.0), vf_max_number(whole, vf_set1(-2147483648.0))))
 
 
 cdef inline void set_position(Taps* t, int64_t i, vf x, vf y, bint nearest) noexcept nogil:

@@ -3,13 +3,13 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
-from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load_n, vf_max, vf_min, vf_set1, vf_store_n
+from megengine_lite.kernels.common.simd cimport VW, vf, vf_fma, vf_load_n, vf_max_nan, vf_min_nan, vf_set1, vf_store_n
 from megengine_lite.kernels.common.vmath cimport v_sigmoid, v_tanh
 
 
 cdef inline vf clipped(vf x, vf limit) noexcept nogil:
     """x between -limit and limit; NaN stays."""
-    return vf_max(-limit, vf_min(limit, x))
+    return vf_max_nan(-limit, vf_min_nan(limit, x))
 
 
 cdef struct LstmCellArgs:

@@ -51,6 +51,8 @@ ML_INLINE vf vf_min(vf a, vf b) {
 }
 ML_INLINE vf vf_max_number(vf a, vf b) { return (vf)vmaxnmq_f32((float32x4_t)a, (float32x4_t)b); }
 ML_INLINE vf vf_min_number(vf a, vf b) { return (vf)vminnmq_f32((float32x4_t)a, (float32x4_t)b); }
+ML_INLINE vf vf_max_nan(vf a, vf b) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+ML_INLINE vf vf_min_nan(vf a, vf b) { return (vf)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 ML_INLINE vf vf_sqrt(vf a) { return (vf)vsqrtq_f32((float32x4_t)a); }
 ML_INLINE vf vf_rint(vf a) { return (vf)vrndnq_f32((float32x4_t)a); }
 ML_INLINE vf vf_floor(vf a) { return (vf)vrndmq_f32((float32x4_t)a); }

@@ -49,6 +49,9 @@ ML_INLINE vf plain_vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
 /* The same where b is no NaN and a a result of arithmetic, which may be one. */
 ML_INLINE vf plain_vf_max_number(vf a, vf b) { return plain_vf_max(a, b); }
 ML_INLINE vf plain_vf_min_number(vf a, vf b) { return plain_vf_min(a, b); }
+/* The same where a is no NaN: NaN in b stays. */
+ML_INLINE vf plain_vf_max_nan(vf a, vf b) { return plain_vf_max(a, b); }
+ML_INLINE vf plain_vf_min_nan(vf a, vf b) { return plain_vf_min(a, b); }
 ML_INLINE vf plain_vf_sqrt(vf a) { for (int k = 0; k < VW; ++k) a[k] = sqrtf(a[k]); return a; }
 ML_INLINE vf plain_vf_rint(vf a) { for (int k = 0; k < VW; ++k) a[k] = rintf(a[k]); return a; }
 ML_INLINE vf plain_vf_floor(vf a) { for (int k = 0; k < VW; ++k) a[k] = floorf(a[k]); return a; }

@@ -17,6 +17,8 @@
 #define vf_min plain_vf_min
 #define vf_max_number plain_vf_max_number
 #define vf_min_number plain_vf_min_number
+#define vf_max_nan plain_vf_max_nan
+#define vf_min_nan plain_vf_min_nan
 #define vf_sqrt plain_vf_sqrt
 #define vf_rint plain_vf_rint
 #define vf_floor plain_vf_floor

@@ -11,6 +11,8 @@ ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
 #define vf_max_number vf_max
 #define vf_min_number vf_min
+#define vf_max_nan vf_max
+#define vf_min_nan vf_min
 ML_INLINE vf vf_sqrt(vf a) { return (vf)_mm_sqrt_ps((__m128)a); }
 ML_INLINE vf vf_rint(vf a) { return (vf)_mm_round_ps((__m128)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 ML_INLINE vf vf_floor(vf a) { return (vf)_mm_floor_ps((__m128)a); }
