@@ -28,6 +28,11 @@ cdef struct DepthwiseTaps:
     int32_t flip
 
 
+cdef inline bint takes_two_rows() noexcept nogil:
+    """Two rows at once need many registers."""
+    return VREGS == 32 and not BY_LANE
+
+
 cdef inline vi multiplied(bint PLAIN, vi total, vi value, vi taps) noexcept nogil:
     if PLAIN or DOT_UNSIGNED:
         return vi_dot(total, value, taps)
@@ -112,11 +117,23 @@ cdef inline inlined two_row_block(
         vi_store(below + p * VW, acc[PIXELS + p])
 
 
-cdef inline inlined depthwise_pixels(
-    int64_t STEP, bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
-    const int32_t* bias, Int8Output o
+cdef inline inlined rows_block(
+    int ROWS, int PIXELS, int64_t STEP, bint PLAIN, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, int32_t* sums
 ) noexcept nogil:
-    cdef vi room[STORED_PIXELS]  # aligned
+    """The sums of a second row lie STORED_PIXELS behind those of the first."""
+    if ROWS == 2:
+        two_row_block(PIXELS, STEP, PLAIN, t, x, w, bias, sums, sums + STORED_PIXELS * VW)
+    else:
+        depthwise_block(PIXELS, STEP, PLAIN, t, x, w, bias, sums)
+
+
+cdef inline inlined depthwise_pixels(
+    int ROWS, int64_t STEP, bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, Int8Output o, Int8Output below
+) noexcept nogil:
+    """A row of outputs, or two; `below` is the second one's."""
+    cdef vi room[2 * STORED_PIXELS]  # aligned
     cdef int32_t* sums = <int32_t*>room
     cdef int32_t* at
     cdef int count, left, stored
@@ -124,99 +141,58 @@ cdef inline inlined depthwise_pixels(
         stored = left = <int>min(pixels, STORED_PIXELS)
         at = sums
         while left > 0:
-            if VREGS == 32 and not DOT_STEPS and left >= 14:
+            if ROWS == 1 and VREGS == 32 and not DOT_STEPS and left >= 14:
                 count = 14
-                depthwise_block(14, STEP, PLAIN, t, x, w, bias, at)
+                rows_block(ROWS, 14, STEP, PLAIN, t, x, w, bias, at)
             elif left >= 7:
                 count = 7
-                depthwise_block(7, STEP, PLAIN, t, x, w, bias, at)
+                rows_block(ROWS, 7, STEP, PLAIN, t, x, w, bias, at)
             elif left >= 4:
                 count = 4
-                depthwise_block(4, STEP, PLAIN, t, x, w, bias, at)
+                rows_block(ROWS, 4, STEP, PLAIN, t, x, w, bias, at)
             elif left >= 2:
                 count = 2
-                depthwise_block(2, STEP, PLAIN, t, x, w, bias, at)
+                rows_block(ROWS, 2, STEP, PLAIN, t, x, w, bias, at)
             else:
                 count = 1
-                depthwise_block(1, STEP, PLAIN, t, x, w, bias, at)
+                rows_block(ROWS, 1, STEP, PLAIN, t, x, w, bias, at)
             at += count * VW
             x += count * STEP
             left -= count
         store_sums(sums, stored, 1, &o)
         skip_pixels(&o, stored)
+        if ROWS == 2:
+            store_sums(sums + STORED_PIXELS * VW, stored, 1, &below)
+            skip_pixels(&below, stored)
         pixels -= stored
 
 
-cdef inline inlined two_rows(
-    bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    Int8Output o, Int8Output below
+cdef inline inlined depthwise_rows(
+    bint PLAIN, int rows, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w,
+    const int32_t* bias, const Int8Output* o, const Int8Output* below
 ) noexcept nogil:
-    """Two rows of outputs, with stride 1: with many registers."""
-    cdef vi room[2 * STORED_PIXELS]
-    cdef int32_t* sums = <int32_t*>room
-    cdef int32_t* under = sums + STORED_PIXELS * VW
-    cdef int count, left, at
-    while pixels > 0:
-        left = <int>min(pixels, STORED_PIXELS)
-        at = 0
-        while at < left:
-            if left - at >= 7:
-                count = 7
-                two_row_block(7, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
-            elif left - at >= 4:
-                count = 4
-                two_row_block(4, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
-            elif left - at >= 2:
-                count = 2
-                two_row_block(2, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
-            else:
-                count = 1
-                two_row_block(1, VW, PLAIN, t, x, w, bias, sums + at * VW, under + at * VW)
-            at += count
-            x += count * VW
-        store_sums(sums, left, 1, &o)
-        store_sums(under, left, 1, &below)
-        skip_pixels(&o, left)
-        skip_pixels(&below, left)
-        pixels -= left
-
-
-cdef inline inlined depthwise_row(
-    bint PLAIN, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
-    const Int8Output* o
-) noexcept nogil:
-    if t.stride == VW:
-        depthwise_pixels(VW, PLAIN, pixels, t, x, w, bias, o[0])
+    if takes_two_rows() and rows == 2:
+        depthwise_pixels(2, VW, PLAIN, pixels, t, x, w, bias, o[0], below[0])
+    elif t.stride == VW:
+        depthwise_pixels(1, VW, PLAIN, pixels, t, x, w, bias, o[0], below[0])
     elif t.stride == 2 * VW:
-        depthwise_pixels(2 * VW, PLAIN, pixels, t, x, w, bias, o[0])
+        depthwise_pixels(1, 2 * VW, PLAIN, pixels, t, x, w, bias, o[0], below[0])
     else:
-        depthwise_pixels(t.stride, PLAIN, pixels, t, x, w, bias, o[0])
-
-
-cdef inline outlined two_rows_plain(
-    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o,
-    const Int8Output* below
-) noexcept nogil:
-    two_rows(True, pixels, t, x, w, bias, o[0], below[0])
-
-
-cdef inline outlined two_rows_flipped(
-    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o,
-    const Int8Output* below
-) noexcept nogil:
-    two_rows(False, pixels, t, x, w, bias, o[0], below[0])
+        depthwise_pixels(1, t.stride, PLAIN, pixels, t, x, w, bias, o[0], below[0])
 
 
 cdef inline outlined depthwise_plain(
-    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
+    int rows, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    const Int8Output* o, const Int8Output* below
 ) noexcept nogil:
-    depthwise_row(True, pixels, t, x, w, bias, o)
+    depthwise_rows(True, rows, pixels, t, x, w, bias, o, below)
 
 
 cdef inline outlined depthwise_flipped(
-    int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias, const Int8Output* o
+    int rows, int64_t pixels, const DepthwiseTaps* t, const uint8_t* x, const int8_t* w, const int32_t* bias,
+    const Int8Output* o, const Int8Output* below
 ) noexcept nogil:
-    depthwise_row(False, pixels, t, x, w, bias, o)
+    depthwise_rows(False, rows, pixels, t, x, w, bias, o, below)
 
 
 cdef struct ConvDepthwiseInt8Args:
@@ -253,7 +229,8 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
     cdef int64_t stride_h = a.stride_h, stride_w = a.stride_w, dilate_h = a.dilate_h, pad_h = a.pad_h, pad_w = a.pad_w
     cdef int64_t band = a.band, parts = a.parts, flip = a.flip, plain = a.plain
     cdef int64_t bands = (oh + band - 1) // band, item, n, block, r, last, size
-    cdef bint in_pairs = VREGS == 32 and not BY_LANE and stride_h == 1 and a.stride_w == 1 and dilate_h == 1
+    cdef bint in_pairs = takes_two_rows() and stride_h == 1 and stride_w == 1 and dilate_h == 1
+    cdef int rows
     cdef const uint8_t* from_x
     cdef const int8_t* from_w
     cdef DepthwiseTaps t
@@ -273,22 +250,16 @@ cdef void conv_depthwise_int8(const ConvDepthwiseInt8Args* a, int64_t begin, int
             if z:
                 o.z = z + n * z_image + block * z_plane + r * z_row
             from_x = x + n * x_image + block * x_plane + (r * stride_h - pad_h) * x_row - pad_w * VW
-            if in_pairs and r + 1 < last:
-                below = o
-                below.y += y_row * size
-                if z:
-                    below.z += z_row
-                if plain:
-                    two_rows_plain(ow, &t, from_x, from_w, bias + block * VW, &o, &below)
-                else:
-                    two_rows_flipped(ow, &t, from_x, from_w, bias + block * VW, &o, &below)
-                r += 2
-                continue
+            rows = 2 if in_pairs and r + 1 < last else 1
+            below = o
+            below.y += y_row * size
+            if z:
+                below.z += z_row
             if plain:
-                depthwise_plain(ow, &t, from_x, from_w, bias + block * VW, &o)
+                depthwise_plain(rows, ow, &t, from_x, from_w, bias + block * VW, &o, &below)
             else:
-                depthwise_flipped(ow, &t, from_x, from_w, bias + block * VW, &o)
-            r += 1
+                depthwise_flipped(rows, ow, &t, from_x, from_w, bias + block * VW, &o, &below)
+            r += rows
 
 
 include "conv_depthwise_int8_table.pxi"
