@@ -69,12 +69,6 @@ cdef inline void first_row(
         first_one_any(step, pixels, s, x, w, o)
 
 
-cdef void padded_row(const float* x, int64_t w, int64_t pad, float* out) noexcept nogil:
-    memset(out, 0, pad * sizeof(float))
-    memcpy(out + pad, x, w * sizeof(float))
-    memset(out + pad + w, 0, pad * sizeof(float))
-
-
 cdef struct ConvFirstArgs:
     const float* x
     const float* w
@@ -127,17 +121,18 @@ cdef void conv_first_f32(const ConvFirstArgs* a, int64_t begin, int64_t end, voi
     o.z_plane = z_plane
     o.y_plane = y_plane
     set_activation(&o, &a.epilogue)
+    memset(rows, 0, ic * kh * padded * sizeof(float))  # the padding beside them stays
     for item in range(begin, end):
         n = item // oh
         r = item % oh
         for c in range(ic):
             for k in range(kh):
-                row = rows + (c * kh + k) * padded
+                row = rows + (c * kh + k) * padded + pad_w
                 at = r * stride_h - pad_h + k * dilate_h
                 if 0 <= at < ih:
-                    padded_row(x + ((n * ic + c) * ih + at) * iw, iw, pad_w, row)
+                    memcpy(row, x + ((n * ic + c) * ih + at) * iw, iw * sizeof(float))
                 else:
-                    memset(row, 0, padded * sizeof(float))
+                    memset(row, 0, iw * sizeof(float))
         for tile in range((oc_blocks + TILE_BLOCKS - 1) // TILE_BLOCKS):
             block = tile * TILE_BLOCKS
             o.bias = bias + block * VW if bias else NULL
