@@ -110,6 +110,8 @@ def kernels_with(dot: DotKind):
 
 WIDE = {"kernels": kernels_with(DotKind.PAIRS_16)}
 DILATED = {"dilate_h": 2, "pad_h": 2, "dilate_w": 3, "pad_w": 3}
+ONE_AND_A_HALF = 3 * IMAGE.width // 2
+HALVES = {"groups": 3, "ic": ONE_AND_A_HALF, "oc": ONE_AND_A_HALF}
 MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "dilate_w": 6, "pad_w": 6}
 
 
@@ -121,6 +123,10 @@ MOSTLY_PADDING = {"ic": 32, "plain_input": False, "dilate_h": 6, "pad_h": 6, "di
             "groups of 2, 4 or 8 channels": {"groups": 8, "ic": 3, "oc": 3},
             "as many output channels": {"groups": 8, "ic": 2, "oc": 4},
             "weights in float32": {"groups": 8, "ic": 2, "oc": 2, "precision": "float16"},
+        }),
+        (CONV_F32, "conv_halves_f32", HALVES, {
+            "one and a half channel blocks": {**HALVES, "ic": HALVES["ic"] + 1}, "as many output": {**HALVES, "oc": 8},
+            "weights in float32": {**HALVES, "precision": "float16"},
         }),
         (CONV_F32, "conv_first_f32", {}, {
             "plain NCHW": {"plain_input": False}, "one group": {"groups": 2}, "at most 4 input channels": {"ic": 5},

@@ -63,6 +63,14 @@ def test_heuristic_chooses(changes, name, isa):
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("groups", [2, 3, 38])
+def test_heuristic_takes_two_groups_of_one_and_a_half_blocks_at_once(groups, isa):
+    kernels = kernel_set(isa)
+    p = problem(kernels=kernels, groups=groups, ic=3 * kernels.width // 2, oc=3 * kernels.width // 2)
+    assert choose(CONV_F32, p, AlgoPolicy(), 1, NODE).name == "conv_halves_f32"
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_cost_and_scratch_are_those_of_the_instruction_set(isa):
     kernels = kernel_set(isa)
     p = problem(kernels=kernels)

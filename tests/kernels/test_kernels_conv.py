@@ -102,6 +102,16 @@ SMALL_GROUPS = {
     "column": case(1, 24, 50, 1, 24, (5, 1), p=(2, 0), g=6, act=A.SILU),
     "1x1": case(1, 16, 5, 5, 16, 1, g=8),
 }
+# Groups of one and a half channel blocks: how many, and the rest of a case.
+HALVES = {
+    "two": (2, (2, 9, 14, 3), {"p": 1, "act": A.RELU, "z": True}),
+    "one left over": (3, (1, 7, 30, 3), {"p": 1, "act": A.H_SWISH, "z": True}),
+    "stride 2": (5, (1, 11, 29, 3), {"s": 2, "p": 1, "bias": False}),
+    "stride 3 dilated": (4, (1, 16, 30, (5, 3)), {"s": (2, 3), "p": (4, 3), "d": (2, 3), "mirrored": True}),
+    "column": (2, (1, 50, 1, (5, 1)), {"p": (2, 0), "act": A.SILU}),
+    "1x1": (4, (1, 5, 5, 1), {}),
+    **{f"rows of {w}": (2, (1, 2, w, 3), {"p": 1, "act": A.CLIP, "a": -1.0, "b": 1.0}) for w in range(1, 18)},
+}
 MOSTLY_PADDING = {
     "corners": case(1, 40, 10, 11, 24, 3, p=7, d=7, act=A.RELU),
     "residual": case(2, 33, 9, 9, 40, 3, p=6, d=6, z=True, act=A.SILU),
@@ -204,6 +214,14 @@ def test_small_groups_share_channel_blocks(label, isa):
     else:
         with pytest.raises(LiteValueError, match="fewer than a channel block"):
             run(c, arrays(c)[0], isa, 1, "conv_group_f32")
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("label", HALVES)
+def test_two_groups_share_a_channel_block(label, isa):
+    groups, (n, h, w, k), others = HALVES[label]
+    channels = groups * 3 * kernel_set(isa).width // 2
+    check_algorithm(case(n, channels, h, w, channels, k, g=groups, **others), "conv_halves_f32", isa)
 
 
 def check_algorithm(c, name, isa):

@@ -17,6 +17,7 @@ MODULES: dict[str, str] = {
     "conv_direct_int8": "conv_direct_int8",
     "conv_first_f32": "conv_first",
     "conv_group_f32": "conv_group",
+    "conv_halves_f32": "conv_halves",
     "conv_plain_f32": "conv_plain",
     "conv_winograd2_f32": "conv_winograd",
     "conv_winograd2_int8": "conv_winograd_int8",

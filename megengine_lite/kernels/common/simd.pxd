@@ -81,6 +81,7 @@ cdef extern from "simd.h" nogil:
     vf vf_zip_even(vf a, vf b)
     vf vf_unzip_even(vf a, vf b)
     vf vf_unzip_odd(vf a, vf b)
+    vf vf_halves(vf a, vf b)
     vf vf_spread(int group, int lane, vf x)
     vf vf_permute(vf x, vi order)
     void vf_transpose(vf* r)

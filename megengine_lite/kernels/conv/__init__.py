@@ -5,6 +5,7 @@
     image, plain, few channels ─► conv_first ────────────────────────────┐
     blocked ────────────────────► conv_direct, conv_winograd (3 x 3) ────┼─► blocked, with bias, residual, activation
     blocked, small groups ──────► conv_group ────────────────────────────┤
+    blocked, groups of 1.5 blocks ► conv_halves ─────────────────────────┤
     blocked, a filter a channel ► conv_depthwise ────────────────────────┘
     plain, any filter, 3-D ─────► conv_plain ──────────────────────────────► plain
 

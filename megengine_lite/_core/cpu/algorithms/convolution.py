@@ -197,6 +197,10 @@ _SMALL_GROUPS: tuple[Condition[ConvProblem], ...] = (
     Condition("as many output channels in a group as input channels", lambda p: p.ic == p.oc),
     Condition("weights in float32", lambda p: p.precision == "float32"),
 )
+_HALVES: tuple[Condition[ConvProblem], ...] = (
+    Condition("groups of one and a half channel blocks", lambda p: 2 * p.ic == 3 * p.width and p.groups > 1),
+    *_SMALL_GROUPS[1:],
+)
 _ONE_GROUP: Condition[ConvProblem] = Condition("one group", lambda p: p.groups == 1)
 _FEW_CHANNELS: Condition[ConvProblem] = Condition(
     f"at most {MAX_IMAGE_CHANNELS} input channels", lambda p: p.ic <= MAX_IMAGE_CHANNELS
@@ -266,6 +270,12 @@ def _blocking_cost(p: ConvProblem) -> float:
 def _group_cost(p: ConvProblem) -> float:
     products = p.blocks(p.groups * p.oc) * p.width * p.ic * p.kh * p.kw * p.n * p.oh * p.ow
     return SPREAD * products + _blocking_cost(p)
+
+
+def _halves_cost(p: ConvProblem) -> float:
+    pairs, *rest = group_runs(p)
+    products = pairs.groups * 2 * p.oc * p.ic + sum(run.groups * _products_of_parts(p, run) for run in rest)
+    return p.kh * p.kw * products * p.n * p.oh * p.ow + _blocking_cost(p)
 
 
 def _direct_cost(p: ConvProblem) -> float:
@@ -413,6 +423,7 @@ CONV_F32 = AlgorithmTable(
     (
         Algorithm("conv_depthwise_f32", (_DEPTHWISE,), lambda p: 0, cost=lambda p: 4.0 * p.products, error=1e-6),
         Algorithm("conv_group_f32", _SMALL_GROUPS, lambda p: 0, _group_cost, error=1e-5),
+        Algorithm("conv_halves_f32", _HALVES, lambda p: 0, _halves_cost, error=1e-5),
         Algorithm("conv_first_f32", (_PLAIN, _ONE_GROUP, _FEW_CHANNELS), first_scratch, _first_cost, error=1e-5),
         Algorithm("conv_direct_f32", (), lambda p: 0, _direct_cost, error=1e-5),
         Algorithm(

@@ -12,12 +12,14 @@ from megengine_lite._core.cpu.algorithms.convolution import (
     CONV_F32,
     ConvProblem,
     first_scratch,
+    group_runs,
 )
 from megengine_lite._core.cpu.algorithms.fast_run import select
 from megengine_lite._core.cpu.algorithms.taps import adds_taps
 from megengine_lite._core.cpu.lower.conv_direct import (
     along_rows,
     emit_direct,
+    emit_runs,
     emit_taps,
     mirrored_filter,
     packed_bias,
@@ -32,6 +34,7 @@ from megengine_lite._core.cpu.steps import blocked_strides, epilogue_arguments
 from megengine_lite._core.ir.fused import FusedConv
 from megengine_lite._core.ir.graph import Node, Var
 from megengine_lite._core.operators.window import window_2d
+from megengine_lite._records import replace
 
 # Planes of so many pixels, or a multiple: in blocks of 8 channels, half a page. Those of few channels have room.
 CROWDED_PIXELS, FEW_CHANNELS = 64, 64
@@ -138,6 +141,25 @@ def _emit_group(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     ctx.emit("conv_group_f32", node, w=w, channels=p.ic, **common)
 
 
+def _emit_halves(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None) -> None:
+    """Pairs of groups; a group that is left over is a convolution of its own."""
+    xt = ctx.blocked(x, p.pad_h, p.pad_w)
+    zt = ctx.blocked(z) if z else None
+    yt = ctx.new_blocked(node.outputs[0])
+    p = along_rows(p, xt, zt, yt)
+    pairs, *rest = group_runs(p)
+    w = packed_filter(
+        ctx, node, ("pack_halves",), lambda a, kernels, threads: packing.pack_halves(a[pairs.members], kernels, threads)
+    )
+    ctx.emit(
+        "conv_halves_f32", node, x=xt.ref, w=w, bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref,
+        **blocked_strides("x", xt), **blocked_strides("y", yt), **blocked_strides("z", zt), pairs=pairs.groups,
+        oh=p.oh, ow=p.ow, **window_arguments(p.window), **epilogue_arguments(node.params.activation),
+        work=p.n * pairs.groups * p.oh, flops=2 * replace(p, groups=2 * pairs.groups).products,
+    )  # fmt: skip
+    emit_runs(ctx, node, p, rest, xt, bias, zt, yt)
+
+
 def _along_blocks(
     ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | None, z: Var | None
 ) -> tuple[ConvProblem, dict[str, Any]]:
@@ -182,6 +204,7 @@ _EMIT: dict[str, Callable[..., None]] = {
     "conv_first_f32": _emit_first,
     "conv_depthwise_f32": _emit_depthwise,
     "conv_group_f32": _emit_group,
+    "conv_halves_f32": _emit_halves,
     "conv_plain_f32": _emit_plain,
     "conv_winograd4_f32": partial(emit_winograd, m=4),
     "conv_winograd2_f32": partial(emit_winograd, m=2),

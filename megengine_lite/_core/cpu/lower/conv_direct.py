@@ -72,14 +72,23 @@ def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     xt = ctx.blocked(x, p.pad_h, p.pad_w)
     zt = ctx.blocked(z) if z else None
     yt = ctx.new_blocked(node.outputs[0])
-    bias_ref = packed_bias(ctx, bias)
     p = along_rows(p, xt, zt, yt)
-    parts = [(run, part) for run in group_runs(p) for part in group_parts(p, run)]
-    in_pairs = p.in_pairs and all(len(part.inputs) % 2 == 0 for _, part in parts)
-    pairs = ctx.blocked_pairs(node, x, xt) if in_pairs else None
-    weights = ctx.weights if pairs is None else Weights.BFLOAT16_PAIRS
-    for run, part in parts:
-        _emit_part(ctx, node, p, run, part, pairs or xt, weights, bias_ref, zt, yt)
+    runs = group_runs(p)
+    in_pairs = p.in_pairs and all(len(part.inputs) % 2 == 0 for run in runs for part in group_parts(p, run))
+    if pairs := ctx.blocked_pairs(node, x, xt) if in_pairs else None:
+        emit_runs(ctx, node, p, runs, pairs, bias, zt, yt, Weights.BFLOAT16_PAIRS)
+    else:
+        emit_runs(ctx, node, p, runs, xt, bias, zt, yt)
+
+
+def emit_runs(
+    ctx: Lowering, node: Node, p: ConvProblem, runs: list[GroupRun], x: Tensor, bias: Var | None, z: Tensor | None,
+    y: Tensor, weights: Weights | None = None,
+) -> None:  # fmt: skip
+    """Some groups of a convolution, by default with weights in the precision of the session."""
+    for run in runs:
+        for part in group_parts(p, run):
+            _emit_part(ctx, node, p, run, part, x, weights or ctx.weights, packed_bias(ctx, bias), z, y)
 
 
 def _emit_part(

@@ -106,6 +106,15 @@ def pack_group(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.n
     return _pack_tiles(np.ascontiguousarray(taps_first).reshape(1, groups * oc, -1), kernels, threads, tile=1)
 
 
+def pack_halves(weight: np.ndarray, kernels: KernelSet, threads: int = 1) -> np.ndarray:
+    """For ``conv_halves``: ``[pair of groups][kh][kw][channel of the group][3 blocks][width]``."""
+    groups, oc, ic, kh, kw = weight.shape
+    of_pairs = weight.reshape(groups // 2, 2 * oc, ic, kh * kw).swapaxes(2, 3)
+    return _pack_tiles(
+        np.ascontiguousarray(of_pairs).reshape(groups // 2, 2 * oc, -1), kernels, threads, tile=2 * oc // kernels.width
+    )
+
+
 def pack_panels(b: np.ndarray, kernels: KernelSet, threads: int = 1, weights: Weights = Weights.FLOAT32) -> np.ndarray:
     """For ``gemm``, from (k, n) with any strides: ``[panel][k][2 width]``, zeros behind the last column."""
     panels = -(-b.shape[1] // (TILE_BLOCKS * kernels.width))

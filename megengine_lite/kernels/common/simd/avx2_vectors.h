@@ -31,6 +31,7 @@ ML_INLINE vf vf_fma_in_place(vf a, vf b, vf c) {
 /* Lanes that are masked are neither read nor written, whatever lies there. */
 ML_INLINE vf vf_load_n(const float *p, int64_t n) { return (vf)_mm256_maskload_ps(p, (__m256i)vi_first(n)); }
 ML_INLINE void vf_store_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, (__m256i)vi_first(n), (__m256)x); }
+ML_INLINE vf vf_halves(vf a, vf b) { return (vf)_mm256_blend_ps((__m256)a, (__m256)b, 0xf0); }
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 #define vf_max_number vf_max

@@ -32,6 +32,7 @@ ML_INLINE void vf_narrow_bf16(bf16 *p, vf x) {
     __asm__("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(x));
     _mm256_storeu_si256((__m256i *)p, narrow);
 }
+ML_INLINE vf vf_halves(vf a, vf b) { return (vf)_mm512_mask_blend_ps(0xff00, (__m512)a, (__m512)b); }
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 #define vf_max_number vf_max

@@ -42,6 +42,10 @@ ML_INLINE vf vf_fma_in_order(vf a, vf b, vf c) {
 #define vf_fma_in_place plain_vf_fma_in_place
 ML_INLINE vf vf_fma_lane(vf a, int lane, vf b, vf c) { ML_BY_LANE(lane, ML_FMA_LANE, c, b, a) }
 
+ML_INLINE vf vf_halves(vf a, vf b) {
+    return (vf)vcombine_f32(vget_low_f32((float32x4_t)a), vget_high_f32((float32x4_t)b));
+}
+
 /* FMAX gives NaN and FMAXNM the other number, wherever NaN stands. */
 ML_INLINE vf vf_max(vf a, vf b) {
     return (vf)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);

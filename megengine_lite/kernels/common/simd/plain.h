@@ -43,6 +43,12 @@ ML_INLINE void plain_vf_store_n(float *p, vf x, int64_t n) {
     memcpy(p, &x, (size_t)n * 4);
 }
 
+/* The lower half of a and the upper half of b. */
+ML_INLINE vf plain_vf_halves(vf a, vf b) {
+    memcpy((char *)&a + sizeof a / 2, (const char *)&b + sizeof b / 2, sizeof a / 2);
+    return a;
+}
+
 /* NaN in a gives b. */
 ML_INLINE vf plain_vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
 ML_INLINE vf plain_vf_min(vf a, vf b) { return vf_select(a < b, a, b); }

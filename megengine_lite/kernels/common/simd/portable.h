@@ -15,6 +15,7 @@
 #define vf_store_n plain_vf_store_n
 #define vf_max plain_vf_max
 #define vf_min plain_vf_min
+#define vf_halves plain_vf_halves
 #define vf_max_number plain_vf_max_number
 #define vf_min_number plain_vf_min_number
 #define vf_max_nan plain_vf_max_nan

@@ -7,6 +7,7 @@
 
 #define vf_fma_in_place plain_vf_fma_in_place
 
+ML_INLINE vf vf_halves(vf a, vf b) { return (vf)_mm_blend_ps((__m128)a, (__m128)b, 0xc); }
 ML_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
 ML_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
 #define vf_max_number vf_max
