@@ -65,7 +65,8 @@ ORDERS = {
 def run_python(parts: list[str]) -> subprocess.CompletedProcess[str]:
     """Runs a program; one that hangs is an error."""
     code = "\n".join([START, *parts])
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-W", "ignore:remaining subinterpreters", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(("order", "said"), [*ORDERS.values()], ids=[*ORDERS])

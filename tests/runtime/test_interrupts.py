@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ from megengine_lite import LiteNetwork
 PACKAGE = str(Path(megengine_lite.__file__).parent)
 MOST = 500
 """Instructions of a scenario that are interrupted; of longer ones every second, third …"""
+BY_MONITORING = sys.version_info >= (3, 14)
+"""A trace function misses what a function does when it is called for the first time there."""
+TOOL = 4
+"""A number of ``sys.monitoring`` that no other tool uses."""
 
 
 class Interrupt:
@@ -35,26 +40,45 @@ class Interrupt:
         self.count = 0
 
     def __enter__(self) -> Interrupt:
-        threading.settrace(self._trace)
-        sys.settrace(self._trace)
+        if BY_MONITORING:
+            sys.monitoring.use_tool_id(TOOL, "interrupt")
+            sys.monitoring.register_callback(TOOL, sys.monitoring.events.INSTRUCTION, self._reach)
+            sys.monitoring.set_events(TOOL, sys.monitoring.events.INSTRUCTION)
+        else:
+            threading.settrace(self._trace)
+            sys.settrace(self._trace)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        if BY_MONITORING:
+            sys.monitoring.set_events(TOOL, 0)
+            sys.monitoring.register_callback(TOOL, sys.monitoring.events.INSTRUCTION, None)
+            sys.monitoring.free_tool_id(TOOL)
+        else:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
         self.at = -1  # a worker goes on with it
 
     def _trace(self, frame, event, argument):
-        code = frame.f_code
-        if not code.co_filename.startswith(PACKAGE) and "callback" not in code.co_name:
+        if not is_counted(frame.f_code):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         if event == "opcode":
-            self.count += 1
-            if self.count == self.at:
-                raise KeyboardInterrupt(f"instruction {self.at}, in {code.co_qualname}")
+            self._reach(frame.f_code, 0)
         return self._trace
+
+    def _reach(self, code, offset):
+        if not is_counted(code):
+            return sys.monitoring.DISABLE
+        self.count += 1
+        if self.count == self.at:
+            raise KeyboardInterrupt(f"instruction {self.at}, in {code.co_qualname}")
+        return None
+
+
+def is_counted(code: CodeType) -> bool:
+    return code.co_filename.startswith(PACKAGE) or "callback" in code.co_name
 
 
 def deferring(network: LiteNetwork) -> LiteNetwork:

@@ -7,7 +7,10 @@ import pytest
 from support.api_samples import DIGITS
 
 WITHOUT = """
-import logging.handlers, os, subprocess, sys, tempfile
+import os
+if {system!r} == "Windows":
+    os.supports_dir_fd.clear()  # with it shutil opens folders by what is taken away
+import logging.handlers, subprocess, sys, tempfile
 import numpy  # which asks for some itself
 for name in {functions!r}:
     if hasattr(os, name):
@@ -53,7 +56,7 @@ assert main(["bench", model, "--multi-thread-core-ids", "0"]) == 1
 
 def run_on(system: str, code: str, folder) -> subprocess.CompletedProcess[str]:
     functions, modules = map(str.split, LACKING[system])
-    program = f"{WITHOUT.format(functions=functions, modules=modules)}model = {str(DIGITS)!r}\n{code}"
+    program = f"{WITHOUT.format(system=system, functions=functions, modules=modules)}model = {str(DIGITS)!r}\n{code}"
     path = [str(DIGITS.parents[2])]
     code = f"import sys; sys.path[:0] = {path}\n{program}"
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
