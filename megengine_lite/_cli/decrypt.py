@@ -23,13 +23,12 @@ def add(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Writes the plain model, after checking that it is one; gives its size."""
-    from megengine_lite._core.formats.containers import cryption
     from megengine_lite._core.formats.containers.model_source import open_source
-    from megengine_lite._core.formats.load import load_model
+    from megengine_lite._core.formats.load import decrypted, load_model
 
     keys.use_key(args)
-    content, _ = open_source(args.model)
+    content, what = open_source(args.model)
     with progress.waiting("decrypting"):
-        plain = cryption.decrypt(args.decrypt, content)
+        plain = decrypted(content, args.decrypt, what)
     load_model(plain, check=False)
     return {"written": {args.out: write_file(args.out, [plain], args.model)}}

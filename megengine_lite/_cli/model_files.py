@@ -39,13 +39,13 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
     from megengine_lite._core.formats.containers import cryption
     from megengine_lite._core.formats.containers.model_source import open_source
     from megengine_lite._core.formats.containers.packed import is_package, read_package
-    from megengine_lite._core.formats.load import load_model
+    from megengine_lite._core.formats.load import decrypted, load_model
     from megengine_lite._core.formats.wire.cursor import Cursor
 
     content, what = open_source(path)
     if is_package(Cursor(content, what=what)):
         package = read_package(content, what)
-        parts = Parts(package.name, cryption.decrypt(package.model_cryption, package.model), package=True)
+        parts = Parts(package.name, decrypted(package.model, package.model_cryption, what), package=True)
         if package.information is not None and len(package.information):
             text = bytes(cryption.decrypt(package.information_cryption, package.information))
             parts.information = text.split(b"\0")[0]
@@ -55,7 +55,7 @@ def read_parts(path: str, decrypt: str | None = None) -> Parts:
         if package.binary_cache is not None:
             parts.binary_cache = bytes(package.binary_cache)
     else:
-        plain = cryption.decrypt(decrypt or cryption.NONE, content)
+        plain = decrypted(content, decrypt, what)
         parts = Parts(Path(path).stem, plain if decrypt else whole_model(path, plain))
     load_model(parts.model if parts.package or decrypt else path, check=False)
     return parts

@@ -27,6 +27,7 @@ from megengine_lite._core.cpu.algorithms.cache import parse_cache, serialize_cac
 from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.formats.foreign_files import recognise
+from megengine_lite._core.formats.load import load_model
 from megengine_lite.cli import main
 from megengine_lite.errors import DeviceError, LiteError, ModelFormatError, ShapeError
 
@@ -145,6 +146,16 @@ def test_models_are_told_from_all_that(name):
     content = packed() if name is None else (MODELS / name).read_bytes()
     kind = recognise(content)
     assert kind is not None and kind.noun == "a MegEngine model"
+
+
+@pytest.mark.parametrize("third", b"\x12\x1a\x22\x28\x32\x3a\x42")
+def test_a_model_is_one_whatever_its_size_is(third):
+    """The second generation begins with it; the same bytes begin an ONNX model."""
+    content = DIGITS.read_bytes()
+    size = (third << 16) + 0x0A08
+    content = size.to_bytes(4, "little") + content[4:] + bytes(size + 4 - len(content))
+    assert recognise(content).noun == "a MegEngine model"
+    assert load_model(content).output_names == ["prob"]
 
 
 def test_what_cannot_be_told_is_not_guessed():

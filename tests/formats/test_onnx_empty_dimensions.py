@@ -205,3 +205,38 @@ def test_files_for_the_original_have_data_without_elements_where_it_takes_them(n
     with pytest.raises(UnsupportedOperatorError) as error:
         for_original(graph, "model", {})
     assert reason in str(error.value)
+
+
+ALONG = [
+    "Softmax",
+    "LogSoftmax",
+    "Hardmax",
+    "CumSum",
+    "LpNormalization",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "TopK",
+]
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((0, 4), 0), ((0, 4), 1), ((3, 0), 1), ((0, 0), 0)])
+@pytest.mark.parametrize("op", ALONG)
+def test_what_goes_along_an_axis_of_no_elements_is_written_or_listed(op, shape, axis, is_read):
+    """Also where what reads it has elements again: a sum is zero."""
+    constants = {"axes": np.array([axis]), "place": np.array(axis), "none": np.array([0])}
+    more = {"CumSum": " place", "TopK": " none", "ReduceSum": " axes"}.get(op, "")
+    attributes = {} if op in ("CumSum", "ReduceSum") else {"axes": [axis]} if "Reduce" in op else {"axis": axis}
+    outputs = ["v", "rest"] if op == "TopK" else ["v"]
+    nodes = [helper.make_node(op, ("x" + more).split(), outputs, "along", **attributes)]
+    last = helper.make_node("ReduceSum", ["v"], ["y"], keepdims=0) if is_read else node("Identity", "v")
+    used = {k: v for k, v in constants.items() if k in more}
+    model = make([*nodes, last], [("x", F, list(shape))], [("y", F, None)], used)
+    graph = load_model(model.SerializeToString()).graph
+    try:
+        (made,) = for_original(graph, "model", {}).outputs
+    except UnsupportedOperatorError as error:
+        assert "have no counterpart of these nodes: " in str(error)
+    else:
+        assert made.spec.size

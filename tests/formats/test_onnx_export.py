@@ -15,6 +15,7 @@ import megengine_lite
 from megengine_lite._api import onnx_export
 from megengine_lite._core.formats.onnx.export.table import CONVERTERS
 from megengine_lite._core.ir import params
+from megengine_lite._core.ir.dtype import INT32
 from megengine_lite._core.ir.params import (
     AxisDesc,
     AxisMethod,
@@ -126,6 +127,38 @@ def test_nodes_without_counterpart_are_listed_all_at_once():
     with pytest.raises(UnsupportedOperatorError) as caught:
         exported(two_problems())
     assert "MatrixInverse 'inverse'" in str(caught.value) and "SVD 'values'" in str(caught.value)
+
+
+READERS = {
+    "Concat": (params.Axis(axis=0), 1),
+    "Elemwise": (params.Elemwise(mode=ElemwiseMode.MUL), 1),
+    "CondTake": (params.CondTake(), 2),
+    "MatrixMul": (params.MatrixMul(), 1),
+}
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("is_dead", [False, True])
+@pytest.mark.parametrize("op", READERS)
+def test_what_must_fit_a_shape_that_an_input_says_is_listed(op, is_dead, static):
+    """Any shape that is guessed for it does not fit; what no output needs does not matter."""
+    builder = GraphBuilder()
+    x, other, shape = builder.input("x", (1, 1)), builder.input("other", (3, 5)), builder.input("shape", (2,), INT32)
+    wide = builder.node("Broadcast", params.Empty(), [x, shape])
+    parameters, outputs = READERS[op]
+    made = builder.node(op, parameters, [wide, other], outputs, "joined")
+    last = builder.node("Elemwise", params.Elemwise(), [made[0] if outputs > 1 else made], name="behind")
+    last = builder.node("Elemwise", params.Elemwise(), [other]) if is_dead else last
+    graph = builder.finish(last)
+    if is_dead:
+        x = floats(3, 5)
+        given = {"x": floats(1, 1), "other": x, "shape": np.array([3, 5], np.int32)}
+        (y,) = run_onnx(exported(graph, static)[0], given)
+        np.testing.assert_array_equal(y, np.maximum(x, 0))
+        return
+    why = "its shape is known only when the model runs"
+    with pytest.raises(UnsupportedOperatorError, match=rf"{op} 'joined' \({why}\); Elemwise 'behind' \({why}\)"):
+        exported(graph, static)
 
 
 def test_nodes_without_counterpart_are_written_in_a_domain_of_our_own_if_that_is_asked_for():

@@ -1,5 +1,6 @@
 """ONNX files: told by their content or name, encrypted, packed, with values in other files; by the commands, too."""
 
+import json
 import os
 from pathlib import Path
 
@@ -75,6 +76,47 @@ def test_an_encrypted_file_is_decrypted(method, path, tmp_path, run_json, error_
     compared = run_json("verify", locked, "--decrypt", method, "--key", key)
     assert compared["outputs"]["y"]["equal"]
     assert "key" in error_of("run", locked, *RANDOM, "--decrypt", method, "--key", "11" * 32)
+
+
+@pytest.mark.parametrize("method", ["AES_256_GCM", "AES_default", "RC4_default", "SIMPLE_FAST_RC4_default"])
+@pytest.mark.parametrize("last", [b"", b"\x28\0", onnx.ModelProto(doc_string="\0" * 3).SerializeToString()])
+@pytest.mark.parametrize("length", range(8))
+def test_encryption_gives_back_the_file(length, last, method, tmp_path, run_json):
+    """Whatever its size is, and what it ends with: the ciphers of the original encrypt whole words of eight bytes."""
+    model, key = small(), bytes(range(32)).hex()
+    model.producer_name = "p" * length
+    content = model.SerializeToString() + last
+    settings = json.dumps({"name": "model", "valid": True, "version": "1.13.0", "extra_info": "i" * length}).encode()
+    path, locked, packed, again = (tmp_path / f"model.{end}" for end in ("onnx", "locked", "lite", "again"))
+    path.write_bytes(content)
+    (tmp_path / "info").write_bytes(settings)
+    ciphers = ["--model-method", method, "--model-key", key, "--info-method", method, "--info-key", key]
+    opened = ["--decrypt", method, "--key", key]
+
+    run_json("encrypt", path, locked, "--method", method, "--key", key)
+    assert run_json("verify", locked, "--against", path, *opened)["outputs"]["y"]["equal"]
+    run_json("decrypt", locked, tmp_path / "plain", "--method", method, "--key", key)
+    assert (tmp_path / "plain").read_bytes() == content
+    run_json("pack", locked, packed, "--info", tmp_path / "info", *ciphers, *opened)
+    assert run_json("verify", packed, "--against", path, *opened)["outputs"]["y"]["equal"]
+    run_json("pack", packed, again, *opened)
+    for package, flags in ((packed, opened), (again, [])):
+        run_json("unpack", package, tmp_path / "parts", *flags)
+        assert (tmp_path / "parts" / "model.onnx").read_bytes() == content
+        assert (tmp_path / "parts" / "model.json").read_bytes() == settings
+
+
+@pytest.mark.parametrize(
+    "first", ["producer_name", "producer_version", "domain", "model_version", "doc_string", "graph"]
+)
+def test_a_decrypted_file_is_told_by_its_first_fields(first, path, tmp_path, run_json):
+    model = onnx.ModelProto(ir_version=8, graph=small().graph, opset_import=small().opset_import)
+    if first != "graph":
+        setattr(model, first, 7 if first == "model_version" else "text")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    run_json("encrypt", tmp_path / "model.onnx", tmp_path / "locked", "--method", "AES_default", "--key", "11" * 32)
+    opened = ["--decrypt", "AES_default", "--key", "11" * 32]
+    assert run_json("verify", tmp_path / "locked", "--against", path, *opened)["outputs"]["y"]["equal"]
 
 
 @pytest.mark.parametrize("method", ["NONE", "AES_default"])

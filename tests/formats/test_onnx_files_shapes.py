@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, parser
 from support.graphs import run as run_session
 from support.graphs import session_of
 from support.onnx_cases import what_the_original_lacks
@@ -79,6 +79,54 @@ def test_reshapes_to_a_shape_that_may_change_are_kept(target_first):
     assert "Reshape" in operators
     x = real(5, 6)
     np.testing.assert_allclose(run(load(content), x=x)[0], run(load(model), x=x)[0], rtol=1e-6)
+
+
+OWN_SHAPE = {
+    "0": "r = Reshape(a, zero)",
+    "its size": "s = Shape(a) r = Reshape(a, s)",
+    "the size of what is equal": "b = Relu(x) s = Shape(b) r = Reshape(a, s)",
+    "its size, repeated": "s = Shape(a) r = Expand(a, s)",
+    "a single part": "r = Concat<axis = 0>(a)",
+    "the same type": "r = Cast<to = 1>(a)",
+    "a power of 1": "r = Pow(a, one)",
+    "a power of 0": "p = Pow(a, none) r = Add(p, a)",
+    "again": "i = Identity(a) r = Identity(i)",
+}
+
+
+@pytest.mark.parametrize("declared", ["n", "6"])
+@pytest.mark.parametrize("kind", OWN_SHAPE)
+def test_what_changes_nothing_is_left_out_or_kept_by_the_original(kind, declared):
+    """The original drops such nodes while it loads them, and then misses them."""
+    constants = "int64[1] zero = {0}, float one = {1}, float none = {0}"
+    text = f"g (float[{declared}] x) => (float[] y) <{constants}> {{ a = Relu(x) {OWN_SHAPE[kind]} y = Neg(r) }}"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    graph = for_original(load_model(model.SerializeToString()).graph, "model", {"x": (6,)})
+    assert what_the_original_lacks(graph) == []
+    content = b"".join(bytes(c) for c in write_v2(new_record(graph)))
+    sizes = (6, 1, 5) if declared == "n" and "repeated" not in kind else (6,)
+    for size in sizes:
+        x = real(size)
+        np.testing.assert_allclose(run(load(content), x=x)[0], run(load(model), x=x)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["Reshape", "Expand"])
+def test_the_size_of_one_axis_is_no_shape(op):
+    """The original takes it for the size of the first axis, where it reads the shape of the result."""
+    data = "x" if op == "Reshape" else "two"
+    text = f"""g (float[n, m] v, float[p, q] u, float[a, b] x) => (float[] y, float[] z)
+    <int64[1] one = {{1}}, int64[1] end = {{2}}, float two = {{2}}> {{
+        s = Shape(v) t = Slice(s, one, end) r = {op}({data}, t) w = Shape(r) k = Concat<axis = 0>(w, end)
+        e = Reshape(u, k) y = Neg(e) z = Neg(r)
+    }}"""
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    given = {"v": real(2, 6), "u": real(3, 4), "x": real(2, 3)}
+    source = load_model(model.SerializeToString()).graph
+    graph = for_original(source, "model", {name: array.shape for name, array in given.items()})
+    assert what_the_original_lacks(graph) == []
+    content = b"".join(bytes(c) for c in write_v2(new_record(graph)))
+    for file, here in zip(run(load(content), **given), run(load(model), **given), strict=True):
+        np.testing.assert_array_equal(file, here)
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub"])

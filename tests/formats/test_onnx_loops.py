@@ -1,6 +1,7 @@
 """``Loop`` and ``Scan``: graphs that run again and again."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -362,12 +363,36 @@ def test_a_loop_that_never_ends_is_ended(monkeypatch):
         run(load(model), x=X)
 
 
-def test_outputs_that_are_larger_than_the_memory_are_refused(monkeypatch):
-    network = load(counted(body([SAME, node("Neg", "s", "s_next"), node("Neg", "s", "p")], parts=["p"]), 2))
+GOES_ON = {"the number of rounds": SAME, "a condition": node("Less", "k limit", "again")}
+
+
+@pytest.mark.parametrize("decides", GOES_ON)
+def test_outputs_that_are_larger_than_the_memory_are_refused(decides, monkeypatch):
+    """Until they are stacked there are the parts and room for all of them, if nobody knows how many there will be."""
+    nodes = [GOES_ON[decides], node("Neg", "s", "s_next"), node("Neg", "s", "p")]
+    network = load(counted(body(nodes, parts=["p"], limit=np.array(100)), 2))
     run(network, n=np.int32([2]), x=X)
-    monkeypatch.setattr(repetition, "memory_limit", lambda: 3 * X.nbytes)
+    monkeypatch.setattr(repetition, "memory_limit", lambda: 6 * X.nbytes)
     with pytest.raises(LiteError, match="'rounds': its outputs take more memory than there is after 4 rounds"):
         run(network, n=np.int32([9]), x=X)
+
+
+@pytest.mark.parametrize("decides", GOES_ON)
+def test_outputs_are_there_twice_at_most_as_the_check_says(decides, most_nodes):
+    if most_nodes:
+        pytest.skip("the rounds are nodes, whose memory is planned")
+    nodes = [GOES_ON[decides], node("Identity", "s", "s_next"), node("Neg", "s", "p")]
+    network = load(counted(body(nodes, parts=["p"], limit=np.array(100)), 2))
+    x, n = np.ones((128, 128), np.float32), np.int32([60])
+    run(network, n=np.int32([2]), x=x)
+    network.get_io_tensor("n").set_data_by_copy(n)
+    tracemalloc.start()
+    network.forward()
+    network.wait()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.3 * n[0] * x.nbytes
+    np.testing.assert_array_equal(network.get_io_tensor("y1").to_numpy(), np.full((60, 128, 128), -1, np.float32))
 
 
 def test_commands_know_loops(tmp_path, capsys):

@@ -10,7 +10,7 @@ import numpy as np
 
 from megengine_lite._core.formats.load import load_model
 from megengine_lite._core.ir.dtype import FLOAT16, UINT16, DType, DTypeCode
-from megengine_lite._core.ir.params import ElemwiseMode
+from megengine_lite._core.ir.params import ElemwiseMode, OptionalAxisV1
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.runtime.session import Session
 from support.graphs import session_of
@@ -95,15 +95,34 @@ SEQUENCES = "is no tensor; make an input of each tensor, and join them by Sequen
 def what_the_original_lacks(graph) -> list[str]:
     """Nodes of a file's graph that compute in types in which the original only converts, or moves elements; those that
     combine a row with parts of a tensor, which it reads as if they had no gaps (what is computed may be a row); those
-    that it drops while it loads them, and then misses; softmax, which is NaN there for small numbers; and layer norms,
-    which take the square of the mean from the mean square there."""
+    that it drops while it loads them, and then misses; those that give data the size of one axis as their shape, which
+    it takes for the size of the first one; softmax, which is NaN there for small numbers; and layer norms, which take
+    the square of the mean from the mean square there."""
     bfloat16, found = DType(DTypeCode.BFLOAT16), []
     with_gaps = set()
     known = set()  # whose shape the original knows when it loads the file, whatever the inputs are
+    measured = {}  # of which variable there is the shape, or the size of an axis
     for node in graph.nodes:
+        if node.op == "GetVarShape":
+            (measured[node.outputs[0]],) = node.inputs
+            if node.inputs[0] in known and node.inputs[0].spec.shape == (1,):
+                found.append(f"the shape of a number in {node.name}")
+        if node.op in ("Reshape", "Broadcast") and node.inputs[1] in measured:
+            shape = measured[node.inputs[1]].spec.shape
+            if len(shape) > 1:
+                found.append(f"a size as a shape in {node.name}")
+            elif shape == node.inputs[0].spec.shape:  # equal nodes are one node there
+                found.append(f"perhaps its own shape in {node.name}")
+        if node.op == "Concat" and len(node.inputs) == 1:
+            found.append(f"one part in {node.name}")
+        if node.op == "TypeCvt" and node.inputs[0].spec.dtype == node.outputs[0].spec.dtype:
+            found.append(f"a type that stays in {node.name}")
+        if node.op == "PowC" and node.params.exp in (0, 1):
+            found.append(f"a power of {node.params.exp} in {node.name}")
         if node.op == "Reshape" and node.inputs[0] in known and node.inputs[0].spec.shape == node.outputs[0].spec.shape:
             found.append(f"a shape that stays in {node.name}")
-        numbers = node.inputs[1:] if node.op in ("Reshape", "Broadcast") else node.inputs
+        is_free = node.op == "Reshape" and node.params != OptionalAxisV1()
+        numbers = node.inputs[1:] if node.op in ("Reshape", "Broadcast") and not is_free else node.inputs
         if node.inputs and all(v.const is not None or v in known for v in numbers):
             known.update(node.outputs)
         if node.op == "Softmax":

@@ -163,27 +163,33 @@ def _try(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int, first:
 def _infer(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int) -> Inferred:
     """Variables with shapes, and constants where values are known, for the graph's variables that have such.
 
-    Where the length of an output depends on data it is taken to be ``count``. Graphs and rounds of loops that follow
-    from shapes are in the place of the nodes that stand for them; what others compute is left out.
+    Nodes that no output needs are left out. Where the length of an output depends on data it is taken to be ``count``;
+    what this does not fit is left out, too. Graphs and rounds of loops that follow from shapes are in the place of the
+    nodes that stand for them; what others compute is left out.
     """
     found: Inferred = {}
     for given in graph.inputs:
         found[given] = Var(given.id, given.name, TensorSpec(sizes[given.name], given.dtype))
-    _add_nodes(found, graph.nodes, pool, count)
+    needed = ModelGraph(graph.nodes, graph.inputs, graph.outputs, graph.output_names)
+    needed.remove_dead()
+    _add_nodes(found, set(), needed.nodes, pool, count)
     _add_constants(found, graph.outputs)
     return found
 
 
-def _add_nodes(found: Inferred, nodes: Iterable[AnyNode], pool: ConstantPool, count: int) -> None:
+def _add_nodes(found: Inferred, guessed: set[AnyVar], nodes: Iterable[AnyNode], pool: ConstantPool, count: int) -> None:
+    """Adds the outputs of nodes. ``guessed`` has the variables that follow from a length that is taken to be so."""
     for node in nodes:
         _add_constants(found, node.inputs)
         ins = [found[v] for v in node.inputs if v in found]
         if len(ins) != len(node.inputs):
             continue
         if isinstance(node.params, Subgraphs):
-            _add_nodes(found, _nodes_of_graph(node, ins), pool, count)
+            _add_nodes(found, guessed, _nodes_of_graph(node, ins), pool, count)
             continue
-        outs = _outputs(node, ins, pool, count)
+        outs, is_guessed = _outputs(node, ins, pool, count, not guessed.isdisjoint(node.inputs))
+        if is_guessed:
+            guessed.update(node.outputs)
         for var, out in zip(node.outputs, outs, strict=False):
             found[var] = _counted(node, ins, out, count) if isinstance(out, DynamicVar) else out
 
@@ -205,24 +211,26 @@ def _add_constants(found: Inferred, variables: Iterable[AnyVar]) -> None:
             found[var] = Var(var.id, var.name, TensorSpec(var.shape, var.dtype), var.const)
 
 
-def _outputs(node: AnyNode, ins: list[Var], pool: ConstantPool, count: int) -> Sequence[Var | DynamicVar]:
-    """The outputs of a node; none if a shape depends on data in a way that cannot be guessed."""
-    guessed = False
+def _outputs(
+    node: AnyNode, ins: list[Var], pool: ConstantPool, count: int, is_guessed: bool
+) -> tuple[Sequence[Var | DynamicVar], bool]:
+    """The outputs of a node, and whether they are guessed, as its inputs may be; none if they cannot be guessed."""
     while (missing := missing_value(node, ins)) is not None:
         place = node.inputs.index(missing)
         spec = ins[place].spec
         # A copy: only this node is told that the number is known.
         value = np.full(spec.shape, count, spec.dtype.storage)
         ins = [Var(v.id, v.name, replace(spec, value=value)) if k == place else v for k, v in enumerate(ins)]
-        guessed = True
+        is_guessed = True
     try:
-        return infer_node(node, ins, pool)
+        outs = infer_node(node, ins, pool)
     except NOT_ABOUT_THE_MODEL:
         raise
     except LiteError:
-        if guessed:
-            return ()
+        if is_guessed:
+            return (), True
         raise
+    return outs, is_guessed or any(isinstance(out, DynamicVar) for out in outs)
 
 
 def _counted(node: AnyNode, ins: Sequence[Var], out: DynamicVar, count: int) -> Var:

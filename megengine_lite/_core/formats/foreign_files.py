@@ -97,8 +97,11 @@ def _is_pickle(head: bytes) -> bool:
 
 def looks_like_onnx(head: bytes) -> bool:
     """Whether these are the first bytes of an ONNX model as programs write it."""
-    # A message of Protocol Buffers: the version of the format, then a producer, a domain, a graph or operator sets.
-    return len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 0x80 and head[2] in b"\x12\x1a\x22\x3a\x42"
+    # A message of Protocol Buffers: the version of the format, then what stands before the graph, the graph, or
+    # operator sets. The size of a file, with which MegEngine's models of the second generation begin, may be the same
+    # bytes.
+    begins = len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 0x80 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
+    return begins and not _is_model(head)
 
 
 def _is_cache(head: bytes) -> bool:

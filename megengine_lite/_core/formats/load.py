@@ -160,11 +160,19 @@ def _plain(stored: Any, package: Package | None, decrypt: Decryption | None, wha
         decrypt = package.model_cryption
     elif decrypt is None and Cursor(stored, what=what).startswith(aes_gcm.MAGIC):
         decrypt = "AES_256_GCM"
-    return _decrypted(stored, decrypt, what)
+    return decrypted(stored, decrypt, what)
 
 
-def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
-    """The plain bytes of a model."""
+def decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
+    """The plain bytes of a model; of an ONNX model without the zeros that encryption puts behind it.
+
+    Zeros stay behind MegEngine's models, which say themselves where they end.
+
+    Raises
+    ------
+    DecryptionError
+        Wrong method or key.
+    """
     if decrypt is None or decrypt in ("", cryption.NONE):
         return buffer
     plain = cryption.decrypt(decrypt, buffer) if isinstance(decrypt, str) else decrypt(buffer)
@@ -175,7 +183,11 @@ def _decrypted(buffer: Any, decrypt: Decryption | None, what: str) -> Any:
     except (ValueError, BufferError) as error:  # a view that was released, or has gaps
         kind = type(plain).__name__
         raise DecryptionError(f"the decryption function gave a {kind} that cannot be read: {error}") from error
-    if not is_model(cursor) and not is_wrapped(cursor) and not looks_like_onnx(bytes(cursor.view[:HEAD])):
+    if looks_like_onnx(bytes(cursor.view[:HEAD])):
+        from megengine_lite._core.formats.onnx.reader import model_size
+
+        return cursor.view[: model_size(cursor)]
+    if not is_model(cursor) and not is_wrapped(cursor):
         method = f"method {decrypt!r}" if isinstance(decrypt, str) else "the function that was given"
         raise DecryptionError(
             f"{what}: decrypted by {method} it is not a model: the method or the key is wrong, or the file is damaged"

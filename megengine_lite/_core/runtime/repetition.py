@@ -132,31 +132,36 @@ class _StackedParts:
         self.shapes: dict[tuple[int, ...], None] = {}
 
     def add(self, k: int, count: int | None, part: np.ndarray) -> int:
-        """Keeps a copy of the part of a round; tells how many bytes it took."""
+        """Keeps a copy of the part of a round; tells how many bytes it takes until all are stacked."""
         self.shapes[part.shape] = None
         how = self._how
         if how.shape == ():
             part = part.reshape(())  # a single number stands as (1,)
         if not k and count is not None and count * part.nbytes <= memory_limit():
-            shape = list(part.shape)
-            shape.insert(how.axis % (part.ndim + 1), count)
-            self._whole = np.empty(shape, part.dtype)
-            self._rows = np.moveaxis(self._whole, how.axis, 0)[:: -1 if how.backwards else 1]
+            self._make_rows(count, part.shape)
         if self._rows is None:
             self._list.append(part.copy())
-        elif len(self.shapes) == 1:
+            return 2 * part.nbytes  # with its place in the whole, which is made while all parts are there
+        if len(self.shapes) == 1:
             self._rows[k] = part
             return self._whole.nbytes if not k else 0
         return part.nbytes
 
     def stacked(self) -> np.ndarray:
-        """All of them, dense."""
+        """All of them, dense. Then there are no parts left."""
+        if self._rows is None:
+            parts = self._list
+            rows = self._make_rows(len(parts), parts[0].shape if parts else self._how.shape)
+            for k in reversed(range(len(parts))):
+                rows[k] = parts.pop()  # the last one first: the system gets back what is at the end of the heap
+        return self._whole
+
+    def _make_rows(self, count: int, shape: tuple[int, ...]) -> np.ndarray:
         how = self._how
-        if self._rows is not None:
-            return self._whole
-        rows = self._list[:: -1 if how.backwards else 1]
-        whole = np.stack(rows) if rows else np.empty((0, *how.shape), how.dtype.storage)
-        return _dense(np.moveaxis(whole, 0, how.axis))
+        axis = how.axis % (len(shape) + 1)
+        self._whole = np.empty((*shape[:axis], count, *shape[axis:]), how.dtype.storage)
+        self._rows = np.moveaxis(self._whole, axis, 0)[:: -1 if how.backwards else 1]
+        return self._rows
 
 
 class Repeated:

@@ -336,7 +336,8 @@ class _FileWriter:
     def _with_computed_sizes(self, node: AnyNode) -> AnyNode:
         """The node, which reads computed variables in place of numbers that are sizes of others, where it can.
 
-        Of the shape that data get one number may be left open, which then need not be known.
+        Of the shape that data get one number may be left open, which then need not be known. A single one always is:
+        the original drops reshapes to the shape of their own data while it loads them, and then misses them.
         """
         if not reads_sizes(node.op) or not any(map(self._behind_numbers, node.inputs)):
             return node
@@ -347,8 +348,9 @@ class _FileWriter:
             numbers = self.origins.each(self.originals[var])
             computed = [n for n in numbers if n.places and self._size_in_file(n) is None]
             free = None
-            if node.op == "Reshape" and k == 1 and parameters.axis == NO_AXIS and len(computed) == 1:
-                free = next(place for place, n in enumerate(numbers) if n is computed[0])
+            single = numbers if len(numbers) == 1 else computed
+            if node.op == "Reshape" and k == 1 and parameters.axis == NO_AXIS and len(single) == 1:
+                free = next(place for place, n in enumerate(numbers) if n is single[0])
             elif computed:
                 continue
             inputs[k] = self._numbers_in_file(var, numbers, free)
@@ -381,7 +383,10 @@ class _FileWriter:
             axis = known.copied[1]
             key = source, axis, known.factor
             if key not in self.computed:
-                size = self._sizes_now(source, [axis])
+                # A part of the whole shape: the original takes what `GetVarShape` gives for one axis, if data are
+                # brought into that shape, for the first axis of the same variable.
+                shape = self._sizes_now(source, range(len(shape_of(source))))
+                size = pieces.part(shape, 0, axis, axis + 1)
                 factor = pieces.constant(np.array([known.factor], np.int32))
                 self.computed[key] = size if known.factor == 1 else pieces.multiply(size, factor)
             parts.append(self.computed[key])

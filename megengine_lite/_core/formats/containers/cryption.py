@@ -20,6 +20,7 @@ NONE = "NONE"
 _AES_BLOCK = 16
 _AES_LENGTH_BYTES = 8
 _AES_PUBLIC_KEY = bytes(range(32))
+_RC4_TRAILER_BYTES = 8
 _RC4_PUBLIC_KEY = b"liejgfkh|\x7f~yx}{z"
 
 Transform = Callable[[Any, bytes], Any]
@@ -57,14 +58,16 @@ def _rc4_keys(key: bytes) -> tuple[int, int]:
 
 
 def _rc4_decryption(name: str, function: Callable[..., bool]) -> Transform:
-    def decrypt_rc4(data: Any, key: bytes) -> bytearray:
+    def decrypt_rc4(data: Any, key: bytes) -> memoryview:
         view = memoryview(data).cast("B")
-        if len(view) < 8 or len(view) % 8:
+        if len(view) < _RC4_TRAILER_BYTES or len(view) % 8:
             raise DecryptionError(f"not encrypted by {name}, or damaged: the size is no multiple of eight")
         plain = bytearray(len(view))
         if not function(view, *_rc4_keys(key), plain):
             raise DecryptionError(f"the model cannot be decrypted by {name}: the key is wrong or the file was changed")
-        return plain
+        # The original hands out what it makes of the trailer, too. The zeros that fill the last word stay: the size of
+        # the model is not stored.
+        return memoryview(plain)[:-_RC4_TRAILER_BYTES]
 
     return decrypt_rc4
 

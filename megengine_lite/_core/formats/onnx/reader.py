@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from typing import Any, TypeVar
 
 from megengine_lite._core.formats.onnx.messages import MESSAGES, Form, Message, MessageField, ModelProto
@@ -14,6 +15,9 @@ MAX_DEPTH = 64
 """Messages inside of each other; a graph in a graph takes three levels."""
 MAX_ITEMS = 1 << 20
 """Messages and texts of a file, each of which may take two bytes there and is an object here."""
+
+_MOST_ZEROS = 7
+"""Behind a model, where encryption fills a word of eight bytes."""
 
 _FLOATS = {Form.FLOAT: Wire.FIXED32, Form.DOUBLE: Wire.FIXED64}
 
@@ -34,6 +38,22 @@ def read_model(cursor: Cursor) -> ModelProto:
     if model.graph is None:
         raise ModelFormatError(f"{cursor.what}: an ONNX model without a graph; export or copy it again")
     return model
+
+
+def model_size(cursor: Cursor) -> int:
+    """The bytes of the model that begins the window, where up to seven zeros may follow it.
+
+    A model may end with zeros itself. Only one size is possible: no field begins with a zero, and none is whole without
+    its last byte. The window's size if the model is damaged.
+    """
+    end = bytes(cursor.view[-_MOST_ZEROS:])
+    for size in range(cursor.size - (len(end) - len(end.rstrip(b"\0"))), cursor.size):
+        try:
+            deque(FieldReader(cursor, 0, size, "ModelProto"), maxlen=0)
+        except ModelFormatError:
+            continue
+        return size
+    return cursor.size
 
 
 class _Reader:

@@ -27,6 +27,7 @@ _MODES = {
     _R.PRODUCT: ReduceMode.PRODUCT,
 }
 _MOST_STEPS = 256
+_EMPTY = "the original reduces no empty tensors"
 
 
 @written("OnnxReduce", any_size=True)
@@ -42,7 +43,7 @@ def _reduce(w: Pieces, node: AnyNode) -> Var:
         axes = axes or ([] if p.none_is_none else range(len(shape)))
     mode = _MODES[OnnxReduction(p.mode)]
     if 0 in shape and mode not in (ReduceMode.SUM, ReduceMode.PRODUCT):
-        raise NotWritten("the original reduces no empty tensors")
+        raise NotWritten(_EMPTY)
     carrier = FLOAT32 if dtype.is_float else INT32
     carried = w.converted(x, carrier)
     if mode == ReduceMode.MEAN and carrier == INT32:
@@ -79,6 +80,8 @@ def _shares(w: Pieces, node: AnyNode) -> Var:
     """Softmax in pieces. The original's compares with 0, too, and has NaN where all numbers of a row are below -87."""
     x, dtype = node.inputs[0], dtype_of(node.inputs[0])
     axis = normalize_axis(node, node.params.axis, len(shape_of(x)))
+    if 0 in shape_of(x):
+        raise NotWritten(_EMPTY)
     carried = w.converted(x, FLOAT32)
     shifted = w.subtract(carried, w.reduced(ReduceMode.MAX, carried, [axis]))
     exponentials = w.elemwise(ElemwiseMode.EXP, shifted)
