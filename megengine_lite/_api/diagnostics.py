@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.engine import Engine, EngineOwner
-from megengine_lite._core.system.files import replace_file, to_path
+from megengine_lite._core.system.files import check_other_file, replace_file, to_path
 from megengine_lite.errors import LiteError, LiteValueError, brief, os_error
 
 if TYPE_CHECKING:
@@ -113,6 +113,13 @@ class Diagnostics(EngineOwner):
     def _model_chunks(self, layout: str) -> list[Any]:
         raise NotImplementedError
 
+    def _path_to_write(self, path: str | os.PathLike[str]) -> str:
+        """A path as text, if it does not lead to the file of the loaded model."""
+        source, name = self._source, to_path(path)
+        if isinstance(source, str):
+            check_other_file(name, source)
+        return name
+
     def _tell_engine(self) -> None:
         if self._engine is not None:
             self._engine.observe(self._profile, self._dump)
@@ -134,7 +141,7 @@ class Diagnostics(EngineOwner):
         """
         if not isinstance(form, str) or form not in _PROFILE_FORMS:
             raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {brief(form)}")
-        self._profile = Profile(to_path(profile_file), form)
+        self._profile = Profile(self._path_to_write(profile_file), form)
         self._tell_engine()
 
     def io_txt_dump(self, txt_file: str | os.PathLike[str]) -> None:
@@ -150,7 +157,7 @@ class Diagnostics(EngineOwner):
         """
         from megengine_lite._core.reports.io_dump import TextDump
 
-        self._dump = Dump(TextDump(to_path(txt_file)))
+        self._dump = Dump(TextDump(self._path_to_write(txt_file)))
         self._tell_engine()
 
     def io_bin_dump(self, bin_dir: str | os.PathLike[str]) -> None:
@@ -254,7 +261,7 @@ class Diagnostics(EngineOwner):
         engine = self._loaded("dump_layout_transform_model")
         if not self._transform:
             raise LiteError("call enable_global_layout_transform before load, then the model can be dumped")
-        path = to_path(model_file)
+        path = self._path_to_write(model_file)
         try:
             replace_file(path, self._model_chunks(_file_layout(engine.settings.options)))
         except OSError as error:

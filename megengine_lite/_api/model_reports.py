@@ -47,17 +47,19 @@ def make_report(
     """The report on a network's model. A model that does not run gets one, too."""
     runs, warmup = checked_runs("a report", runs, warmup)
     name, size = name_of(source)
+    sources = (source,) if isinstance(source, str) else ()
     session = engine.explained_session(feeds)
     with own_faults("the report"):
         try:
-            return ModelReport(collect.with_runs(session, name, runs, warmup, size))
+            return ModelReport(collect.with_runs(session, name, runs, warmup, size), sources=sources)
         except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
             # What a report says is for others, too: not where the file lies here.
             problem = str(error).removeprefix(f"{source}: " if isinstance(source, str) else "")
             model = _with_file_graph(session.model, source)
-            return ModelReport(collect.without_run(model, name, session.input_shapes(), problem, size))
+            found = collect.without_run(model, name, session.input_shapes(), problem, size)
+            return ModelReport(found, sources=sources)
 
 
 def _with_file_graph(model: LoadedModel, source: str | bytes | memoryview | None) -> LoadedModel:
