@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -71,6 +73,22 @@ def test_model_with_unknown_operators_gets_a_report(run_json, tmp_path):
     assert report["problem"] == "1 operator is not supported"
     assert [n["op"] for n in report["nodes"]] == ["Input", "Frobnicate", "Output"]
     assert "Frobnicate" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_page_is_printed_as_it_is_written(run_json, tmp_path, monkeypatch, encoding):
+    """In every encoding: a browser runs the script only if its digest is that in the page."""
+    record = ModelRecord("v2", 101300, [input_operator(0, "größe×\u4e2d", (2, 3))], [(1, "")], {1: "y"})
+    record.operators.append(operator("Frobnicate", (0,), (1,), params.Softmax(axis=1), name="µ"))
+    model = tmp_path / "größe…\u4e2d.mge"
+    model.write_bytes(to_bytes(record))
+    run_json("report", model, "-o", tmp_path / "r.html")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    assert main(["report", str(model), "--format", "html"]) == 0
+    sys.stdout.flush()
+    assert raw.getvalue() == (tmp_path / "r.html").read_bytes() + b"\n"
+    assert b"<title>gr&#246;&#223;e&#8230;&#20013;.mge</title>" in raw.getvalue()
 
 
 FLOAT, STRING = 1, 8
