@@ -87,7 +87,7 @@ def parse(
     if found.load_config is not None:
         words = [*_Config(parser, found.load_config, command, parser_of).words(words), *words]
     args = with_names(parser, parser.parse_args(words))
-    if args.dump_config is not None:
+    if args.dump_config is not None and getattr(args, "compare", None) is None:
         content = {"command": command, "options": _options(parser, args)}
         json_files.write(args.dump_config, content)
     return args

@@ -47,6 +47,8 @@ def execute(args: Namespace) -> dict[str, Any]:
         return compare_profiles.execute(args)
     if args.format is not None:
         raise UsageError("--format is for --compare A B; --json prints the profile as JSON")
+    if args.form != "chrome" and not args.output:
+        raise UsageError("--form is for --output FILE")
     network = flags.load_network(args).network
     inputs.set_inputs(args, network, fill=True)
     for _ in range(args.warmup_iter):
