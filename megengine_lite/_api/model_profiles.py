@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._api.model_reports import checked_runs, name_of
+from megengine_lite._api.arguments import checked_runs
+from megengine_lite._api.loading import name_of
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.reports.profile import MOST_SHAPES
 from megengine_lite._core.reports.text_table import one_line, table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._api.model_reports import name_of
+from megengine_lite._api.loading import name_of
 from megengine_lite._core.system.memory_limit import describe_bytes
 from megengine_lite.errors import printable
 

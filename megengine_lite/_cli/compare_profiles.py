@@ -23,24 +23,6 @@ _TAKEN = ("compare", "format", "json", "verbose")
 _HOW = "megengine-lite profile MODEL --json (or --output FILE) and bench MODEL --report DIR write some"
 
 
-class _Compare(argparse.Action):
-    """Takes two files in place of a model."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        namespace.compare = values
-        for action in parser._actions:
-            if action.dest == "model":
-                action.required = False
-
-
-def add_compare_flags(group: Any) -> None:
-    """``--compare`` and ``--format``."""
-    group.add_argument(
-        "--compare", nargs=2, action=_Compare, metavar=("A", "B"), help="show what is slower or faster in profile B"
-    )
-    group.add_argument("--format", choices=["md", "json"], help="of that comparison (a table)")
-
-
 def execute(args: argparse.Namespace) -> dict[str, Any]:
     """Compares the files; gives what is shown as ``text``, unless JSON is wanted anyway."""
     if without := _without_effect(args):

@@ -81,9 +81,12 @@ def execute(args: Namespace) -> dict[str, Any]:
     """Reads the model; gives counts, sizes and shapes."""
     from megengine_lite._core.ir.graph import Var
     from megengine_lite._core.reports.model_facts import model_facts
-    from megengine_lite._core.reports.model_report.graph_files import writer_of
 
-    to_text = None if args.graph is None else writer_of(args.graph)
+    to_text = None
+    if args.graph is not None:
+        from megengine_lite._core.reports.model_report.graph_files import writer_of
+
+        to_text = writer_of(args.graph)
     result: dict[str, Any] = {"model": args.model, "file_bytes": os.path.getsize(args.model), "written": {}}
     try:
         model = _open(args)
