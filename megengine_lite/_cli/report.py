@@ -24,7 +24,7 @@ from megengine_lite._cli import (
 )
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written
-from megengine_lite.errors import UnsupportedOperatorError
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -128,8 +128,8 @@ def _loaded(args: Namespace) -> tuple[ModelReport, LiteNetwork | None]:
 
     try:
         return ModelReport(), flags.load_network(args).network
-    except UnsupportedOperatorError as error:
-        return _unsupported(args, error), None
+    except (UnsupportedOperatorError, ModelFormatError) as error:
+        return _unloaded(args, error), None
 
 
 def _measured(args: Namespace, network: LiteNetwork) -> ModelReport:
@@ -140,8 +140,8 @@ def _measured(args: Namespace, network: LiteNetwork) -> ModelReport:
     return report
 
 
-def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelReport:
-    """The report on a model with operators that are not supported."""
+def _unloaded(args: Namespace, error: UnsupportedOperatorError | ModelFormatError) -> ModelReport:
+    """The report on a model with operators that are not supported, or with a graph that cannot be computed."""
     from megengine_lite._core.formats.load import load_model
     from megengine_lite._core.reports.model_report import collect
     from megengine_lite._core.reports.model_report.report import ModelReport
@@ -151,6 +151,8 @@ def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelRepor
         model = load_model(args.model, decrypt=args.decrypt or None, check=False, narrow_double=args.narrow_double)
     except UnsupportedOperatorError:  # a file of the first generation: nothing behind it can be told
         return ModelReport(collect.unread(name, str(error).removeprefix(f"{args.model}: "), size))
+    if isinstance(error, ModelFormatError) and model.problem is None:  # it is about something else than the model
+        raise error
     return ModelReport(collect.without_run(model, name, {}, size=size))
 
 

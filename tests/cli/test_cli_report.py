@@ -147,6 +147,43 @@ def test_onnx_model_that_cannot_be_read_gets_its_graph(run_json, tmp_path, chang
     assert given["shape"] == (None if "kind" in changes else [3, 4])
 
 
+@pytest.mark.parametrize(
+    ("nodes", "problem", "drawn", "failed"),
+    [
+        ([("Add", "x b", "y"), ("Neg", "y", "b")], "the nodes 'y' and 'b' need each other's results", "Add Neg", "y"),
+        ([("Add", "x y", "y")], "the node 'y' needs its own result", "Add", "y"),
+        ([("Neg", "none", "y")], "the value 'none' is read, and no node before it makes it", "Neg", ""),
+        (
+            [("Abs", "x", "y"), ("Neg", "x", "y")],
+            "the result 'y' of Neg 'y' is the result of another node, too; give one of them another name",
+            "Abs Neg", "y",
+        ),
+        ([("Abs", "x", "z")], "the value 'y' is read, and no node before it makes it", "", ""),
+    ],
+    ids=["cycle", "own result", "missing value", "one name", "missing output"],
+)  # fmt: skip
+def test_onnx_model_whose_parts_do_not_fit_gets_its_graph(run_json, tmp_path, nodes, problem, drawn, failed):
+    made = [helper.make_node(op, read.split(), [name]) for op, read, name in nodes]
+    path = foreign_model(tmp_path, made)
+    (report,) = run_json("report", path, "-o", tmp_path / "r.html")["reports"]
+    assert report["problem"] == problem == run_json("info", path)["problem"]
+    operators = [n for n in report["nodes"] if n["kind"] == "operator"]
+    assert [n["op"] for n in operators] == drawn.split()
+    assert [n["name"] for n in operators if n.get("failed")] == failed.split()
+    assert report["nodes"][0]["op"] == "Input" and report["nodes"][-1]["op"] == "Output"
+    assert all(source < target for source, target in report["edges"])
+
+
+def test_files_of_which_nothing_can_be_told_are_errors(error_of, run_json, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(foreign_model(tmp_path, UNKNOWN[:1]).read_bytes()[:50])
+    assert "cut.onnx" in error_of("report", tmp_path / "cut.onnx", "-o", tmp_path / "r.html")
+    error = error_of("report", DIGITS, "--prepared", tmp_path / "cut.onnx")
+    assert "not a prepared file" in error
+    (tmp_path / "empty.onnx").write_bytes(onnx_models.make([], [], []).SerializeToString())
+    (report,) = run_json("report", tmp_path / "empty.onnx", "-o", tmp_path / "r.html")["reports"]
+    assert (report["problem"], report["nodes"]) == ("the model has no outputs", [])
+
+
 def test_branches_and_functions_with_unknown_operators_are_marked(run_json, tmp_path):
     def branch(*nodes):
         return helper.make_graph(nodes, "branch", [], [helper.make_tensor_value_info("r", FLOAT, None)])
