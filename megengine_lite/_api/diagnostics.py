@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.engine import Engine, EngineOwner
-from megengine_lite._core.system.files import check_other_file, replace_file, to_path
+from megengine_lite._core.system.files import check_other_file, path_to_write, replace_file
 from megengine_lite.errors import LiteError, LiteValueError, brief, os_error
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Diagnostics(EngineOwner):
 
     def _path_to_write(self, path: str | os.PathLike[str]) -> str:
         """A path as text, if it does not lead to the file of the loaded model."""
-        source, name = self._source, to_path(path)
+        source, name = self._source, path_to_write(path)
         if isinstance(source, str):
             check_other_file(name, source)
         return name
@@ -167,7 +167,7 @@ class Diagnostics(EngineOwner):
         """
         from megengine_lite._core.reports.io_dump import BinaryDump
 
-        self._dump = Dump(BinaryDump(to_path(bin_dir)))
+        self._dump = Dump(BinaryDump(path_to_write(bin_dir)))
         self._tell_engine()
 
     def get_static_memory_alloc_info(self, log_dir: str | os.PathLike[str] = "logs/test") -> None:
@@ -179,7 +179,7 @@ class Diagnostics(EngineOwner):
             Gets ``graph.json`` and ``StaticMemoryInfo.json``; created if it does not exist.
         """
         engine = self._loaded("get_static_memory_alloc_info")
-        directory = to_path(log_dir)
+        directory = path_to_write(log_dir)
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
@@ -232,7 +232,7 @@ class Diagnostics(EngineOwner):
 
         engine = self._loaded("prepare")
         assert self._source is not None
-        write_prepared_file(engine, self._source, self._source_config, {}, to_path(path))
+        write_prepared_file(engine, self._source, self._source_config, {}, path_to_write(path))
 
     def enable_global_layout_transform(self) -> None:
         """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.

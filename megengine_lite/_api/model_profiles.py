@@ -12,7 +12,7 @@ from megengine_lite._api.loading import name_of
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.reports.profile import MOST_SHAPES
 from megengine_lite._core.reports.text_table import one_line, table
-from megengine_lite._core.reports.units import shape_text
+from megengine_lite._core.reports.units import counted, shape_text
 from megengine_lite._core.system.own_faults import own_faults
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class ModelProfile:
         return f"{table(rows, HEADER, 'rrr')}\n\n{table(sums, SUMS_HEADER, 'rr')}"
 
     def __repr__(self) -> str:
-        return one_line(f"<ModelProfile {self.name}, {len(self.rows)} steps, {self.total_ms:.3f} ms>")
+        return one_line(f"<ModelProfile {self.name}, {counted(len(self.rows), 'step')}, {self.total_ms:.3f} ms>")
 
     def _repr_html_(self) -> str:
         from megengine_lite._api.notebooks import table as html_table

@@ -18,6 +18,7 @@ from megengine_lite._cli.cache import is_useless
 from megengine_lite._cli.gflags import add_switch
 from megengine_lite._cli.model_files import show_written
 from megengine_lite._core.ir.declared_shape import with_same_sizes
+from megengine_lite._core.reports.units import counted
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite.errors import (
@@ -181,8 +182,10 @@ def show(result: dict[str, Any]) -> None:
     parameters = display.count_text(result["parameters"])
     print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
     if container["format"] == "onnx":
-        made_of = "" if result["operators"] == result["operators_in_file"] else f", imported as {made} operators"
-        print(f"operators   {n_operators} nodes{made_of}")
+        made_of = (
+            "" if result["operators"] == result["operators_in_file"] else f", imported as {counted(made, 'operator')}"
+        )
+        print(f"operators   {counted(n_operators, 'node')}{made_of}")
     else:
         print(f"operators   {n_operators}")
     partly = "" if result["complete"] else " (as far as shapes are known)"

@@ -273,8 +273,15 @@ def test_a_model_of_one_row():
 
 def test_an_output_without_rows():
     whole = bytes_of_text("(float[N, 2] x) => (float[N, 2] y, float s) { y = Add(x, x) s = ReduceSum<keepdims=0>(x) }")
-    with pytest.raises(ShapeError, match=r"output 's' has the shape \[\] for a batch of 1,.*choose other outputs"):
-        Predictor(whole)({"x": np.ones([2, 2])})
+    for size in (1, 2, 64):
+        with pytest.raises(
+            ShapeError, match=r"output 's' has the shape \[\] for a batch of 1,.*choose other outputs"
+        ) as error:
+            Predictor(whole, batch_size=size)({"x": np.ones([2, 2])})
+        assert "use batch_size=1" not in str(error.value)  # that is what fails
+    with pytest.raises(ShapeError, match="use batch_size=1"):  # where it helps
+        list(load(whole).map([np.ones([1, 2])], batch_size=2))
+    assert len(list(load(whole).map([np.ones([1, 2])]))) == 1
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from megengine_lite._core.reports.differences import has_numbers
 from megengine_lite._core.reports.model_report.layers import name_of_pair, note_on_doubts, state_of_pair
-from megengine_lite._core.reports.units import bytes_text, count_text, ratio_text, shape_text
+from megengine_lite._core.reports.units import bytes_text, count_text, counted, ratio_text, shape_text
 
 # Rows of tables that may be long.
 MOST_ROWS = 20
@@ -48,7 +48,7 @@ def _share(part: float, whole: float) -> str:
 
 def _runs(node: Mapping[str, Any]) -> str:
     """How often an operator runs in a run of the model."""
-    return f"{node['rounds']} rounds" if "rounds" in node else str(node.get("runs", 1))
+    return counted(node["rounds"], "round") if "rounds" in node else str(node.get("runs", 1))
 
 
 def _speed(node: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-from megengine_lite._core.system.files import check_other_file, replace_file, to_path
+from megengine_lite._core.reports.units import counted
+from megengine_lite._core.system.files import check_other_file, path_to_write, replace_file
 from megengine_lite.errors import LiteTypeError, LiteValueError, brief, os_error, printable
 
 _HEIGHT_IN_NOTEBOOKS = 820
@@ -116,7 +117,7 @@ class ModelReport:
         LiteValueError
             It is the file of the model, or a report has no such form.
         """
-        name = to_path(path)
+        name = path_to_write(path)
         for source in self._sources:
             check_other_file(name, source)
         text = form_of(name, form)(self)
@@ -130,7 +131,7 @@ class ModelReport:
         for report in self.content["reports"]:
             ms = f"{report['ms']['median']:.3f} ms" if "ms" in report else f"does not run: {report['problem']}"
             count = sum(node["kind"] == "operator" for node in report["nodes"])
-            shown.append(f"{report['name']}, {count} operator{'s' if count != 1 else ''}, {ms}")
+            shown.append(f"{report['name']}, {counted(count, 'operator')}, {ms}")
         return f"<ModelReport {'; '.join(shown)}>"
 
     def _repr_html_(self) -> str:
