@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from megengine_lite._core.system.files import check_other_file, read_file
-from megengine_lite.errors import LiteError
+from megengine_lite.errors import LiteError, LiteValueError
 
 _TRUE = ("=true", "=t", "=1", "=yes", "=y")
 _FALSE = ("=false", "=f", "=0", "=no", "=n")
@@ -33,6 +34,15 @@ IN_PLACE = {"fast_run_algo_policy": ("fast_run_algo_policy", "pack_cache"), "dum
 
 class UsageError(Exception):
     """The command line is wrong; the exit status is 2."""
+
+
+@contextlib.contextmanager
+def as_usage_error() -> Iterator[None]:
+    """Around the reading of a value: what it cannot be is wrong usage."""
+    try:
+        yield
+    except LiteValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def expand(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:

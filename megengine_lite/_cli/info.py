@@ -15,7 +15,7 @@ import numpy as np
 
 from megengine_lite._cli import display, flags, json_files, keys, progress
 from megengine_lite._cli.cache import is_useless
-from megengine_lite._cli.gflags import add_switch
+from megengine_lite._cli.gflags import add_switch, as_usage_error
 from megengine_lite._cli.model_files import show_written
 from megengine_lite._core.ir.declared_shape import with_same_sizes
 from megengine_lite._core.reports.units import counted
@@ -87,7 +87,8 @@ def execute(args: Namespace) -> dict[str, Any]:
     if args.graph is not None:
         from megengine_lite._core.reports.model_report.graph_files import writer_of
 
-        to_text = writer_of(args.graph)
+        with as_usage_error():
+            to_text = writer_of(args.graph)
     result: dict[str, Any] = {"model": args.model, "file_bytes": os.path.getsize(args.model), "written": {}}
     try:
         model = _open(args)

@@ -22,7 +22,7 @@ from megengine_lite._cli import (
     progress,
     stored_values,
 )
-from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._cli.gflags import UsageError, add_switch, as_usage_error
 from megengine_lite._cli.model_files import show_written
 from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
@@ -76,7 +76,8 @@ def execute(args: Namespace) -> dict[str, Any]:
     if stored:
         stored_values.check_no_other(args)
         stored_values.take_inputs(args)
-    write = form_of(args.output or "report.md", args.format)  # first: a wrong form should not cost a measurement
+    with as_usage_error():  # first: a wrong form should not cost a measurement
+        write = form_of(args.output or "report.md", args.format)
     report = _of_two(args) if two else _of_one(args, stored)
     result = {**report.content, "written": {}, "text": None}
     if args.output:

@@ -174,6 +174,12 @@ def test_onnx_model_whose_parts_do_not_fit_gets_its_graph(run_json, tmp_path, no
     assert all(source < target for source, target in report["edges"])
 
 
+@pytest.mark.parametrize("words", [["report", "-o", "x.pdf"], ["info", "--graph", "x.txt"]], ids=" ".join)
+def test_names_that_say_no_form_are_wrong_usage(error_of, words, monkeypatch):
+    monkeypatch.setattr("megengine_lite._core.formats.load.load_model", lambda *_: pytest.fail("the model is loaded"))
+    assert "choose a name that ends so" in error_of(words[0], DIGITS, *words[1:], status=2)
+
+
 def test_files_of_which_nothing_can_be_told_are_errors(error_of, run_json, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(foreign_model(tmp_path, UNKNOWN[:1]).read_bytes()[:50])
     assert "cut.onnx" in error_of("report", tmp_path / "cut.onnx", "-o", tmp_path / "r.html")
