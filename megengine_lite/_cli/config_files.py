@@ -149,6 +149,8 @@ class _Config:
         self._options: dict[str, Any] = content["options"]
         made_for = content.get("command")
         other_parser = None if made_for in (None, command) else parser_of(made_for)
+        if made_for not in (None, command) and other_parser is None:
+            raise LiteValueError(f"{path} has the options of {brief(made_for)}, and there is no such command")
         self._of_other = {} if other_parser is None else _shown(other_parser)
         self._made_for = "" if made_for in (None, command) else f" of {brief(made_for)}"
         self._command = command
