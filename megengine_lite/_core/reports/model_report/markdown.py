@@ -18,12 +18,25 @@ MOST_ROWS = 20
 # What would be markup. Names of kernels and times have no backslashes, since many read the text as it is: an underscore
 # inside of a word is no markup, nor is a bracket or parenthesis that makes no link.
 _MARKUP = re.compile(r"[\\`*<|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[\[(:]|\[(?=[\[^])|(?<=\{)\{|&(?=[#\w])|#(?=#*$)")
+# Words that GitHub makes links of, whatever is escaped in them: addresses, people, issues.
+_WORD = re.compile(r"[^\s|`]+")
+_LINK = re.compile(r"https?://|ftp://|www\.|@\w|(?<!&)#\d", re.IGNORECASE)
 _BEGINS_BLOCK = re.compile(r"^(\d*)([#>+.)=-])")
 
 
 def cell(value: object) -> str:
     """Text in which nothing is markup: a name may look like a link, HTML, or the end of a cell."""
-    return _MARKUP.sub(r"\\\g<0>", str(value).replace("\n", " "))
+    text = str(value).replace("\n", " ")
+    parts, end = [], 0
+    for word in _WORD.finditer(text):
+        if _LINK.search(word[0]):
+            parts += [_escaped(text[end : word.start()]), f"`{word[0]}`"]
+            end = word.end()
+    return "".join([*parts, _escaped(text[end:])])
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def line(text: str) -> str:
