@@ -372,6 +372,16 @@ def texts_of_graph(shown) -> list[str]:
     )
 
 
+@pytest.mark.parametrize(("median", "why"), [(1.25, ""), (0.4, ", since no clock is read between its steps")])
+def test_page_says_what_shares_are_parts_of(show, digits, median, why):
+    """The steps of thousands of small operators take longer together than a run."""
+    report = {**copy.deepcopy(only(digits)), "steps_ms": 1.375}
+    report["ms"]["median"] = median
+    said = show(ModelReport(report)).page.inner_text("#treemap").replace("\xa0", " ").split("\n")[0]
+    run = "1.25 ms" if median > 1 else "400 \xb5s"
+    assert said.endswith(f" Shares are parts of the 1.38 ms of all steps; a run takes {run}{why}.")
+
+
 def test_arrows_that_are_too_many_are_left_out_and_told(show, large):
     """Of the chosen box they are drawn, and where fewer are in view."""
     report = copy.deepcopy(only(large))

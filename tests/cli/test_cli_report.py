@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -25,6 +26,7 @@ def test_report_is_printed_as_markdown(capsys):
     assert main(["report", str(DIGITS), "--iter", "1", "--batch-size", "2"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("# digits.mge\n") and "## Time by kind of operator" in text
+    assert re.search(r"\nShares are parts of the [\d.]+ ms of all steps; a run takes [\d.]+ ms\.\n", text)
     assert "| input | data float32 2x1x8x8 |" in text
 
 

@@ -124,6 +124,10 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
         ((op, len(some), sum(n.get("ms", 0.0) for n in some)) for op, some in kinds.items()), key=lambda s: -s[2]
     )
     lines += ["## Time by kind of operator", ""]
+    lines += [
+        f"Shares are parts of the {_ms(total)} ms of all steps; a run takes {_ms(report['ms']['median'])} ms.",
+        "",
+    ]
     lines += table(("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3)
     slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
     again = any("runs" in n or "rounds" in n for n in nodes)
