@@ -11,7 +11,7 @@ from megengine_lite._api.arguments import checked_runs
 from megengine_lite._api.loading import name_of
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.reports.profile import MOST_SHAPES
-from megengine_lite._core.reports.text_table import one_line, table
+from megengine_lite._core.reports.text_table import MOST_AT_END, one_line, shortened, table
 from megengine_lite._core.reports.units import counted, shape_text
 from megengine_lite._core.system.own_faults import own_faults
 
@@ -68,7 +68,7 @@ class ModelProfile:
                 row["operator"],
                 row["algorithm"],
                 " ".join(map(shape_text, row["outputs"])),
-                row["name"],
+                shortened(one_line(row["name"]), MOST_AT_END),
             )
             for row in self.rows
         ]
