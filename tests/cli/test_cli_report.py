@@ -176,6 +176,24 @@ def test_onnx_model_whose_parts_do_not_fit_gets_its_graph(run_json, tmp_path, no
     assert all(source < target for source, target in report["edges"])
 
 
+def test_many_nodes_that_cannot_run_take_a_line_and_are_all_in_the_report(run_json, error_of, tmp_path):
+    """Every operator is named, and of each the first nodes; JSON has all."""
+    nodes, last = [], "x"
+    for k in range(300):
+        nodes.append(helper.make_node(f"Foo{k % 3}", [last], [f"n{k}"], domain="other"))
+        last = f"n{k}"
+    path = foreign_model(tmp_path, [*nodes, helper.make_node("Bar", [last], ["y"], domain="other")])
+    nodes_of = [f"other.Foo{k} " + ", ".join(f"'n{k + 3 * i}'" for i in range(5)) + " and 95 more" for k in range(3)]
+    why = "(there is no such operator here)"
+    problem = f"these nodes cannot be run: {'; '.join(f'{n} {why}' for n in nodes_of)}; other.Bar 'y' {why}"
+    assert error_of("run", path) == (
+        f"megengine-lite: error: {path}: {problem}; register_operator('other.Foo0') defines one in Python\n"
+    )
+    (report,) = run_json("report", path)["reports"]
+    assert report["problem"].startswith(problem) and len(report["model"]["unsupported"]) == 301
+    assert len(run_json("info", path)["unsupported"]) == 301
+
+
 @pytest.mark.parametrize("words", [["report", "-o", "x.pdf"], ["info", "--graph", "x.txt"]], ids=" ".join)
 def test_names_that_say_no_form_are_wrong_usage(error_of, words, monkeypatch):
     monkeypatch.setattr("megengine_lite._core.formats.load.load_model", lambda *_: pytest.fail("the model is loaded"))
