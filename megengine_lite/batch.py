@@ -313,7 +313,7 @@ def _run_together(model: Model, feeds: dict[str, np.ndarray], begin: int, end: i
     if end - begin > 1:
         require_rows(model._engine("Predictor").model.graph, {name: array.shape for name, array in given.items()})
     outputs = model(given)
-    check_rows(outputs, end - begin)
+    check_rows(outputs, end - begin, "choose other outputs")  # with batch_size=1 it is this row that fails
     return dict(outputs.items())
 
 

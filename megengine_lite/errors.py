@@ -5,7 +5,7 @@ that code would expect for it, so both styles of ``except`` work.
 """
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
 
 __all__ = [
@@ -56,6 +56,9 @@ def brief(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
+_FEW = 5  # of nodes that are alike are named
+
+
 def listed(texts: Collection[str], separator: str = "; ", most: int = 50) -> str:
     """Texts for a message, and how many more there are.
 
@@ -64,6 +67,24 @@ def listed(texts: Collection[str], separator: str = "; ", most: int = 50) -> str
     """
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return separator.join(islice(texts, most)) + more
+
+
+def listed_nodes(nodes: Iterable[tuple[str, str, str]], separator: str = "; ") -> str:
+    """Nodes for a message: operator, name, and what is wrong. Of many that are alike the first few are named.
+
+    >>> listed_nodes([("Foo", f"'{k}'", "unknown") for k in range(7)] + [("Bar", "'b'", "")])
+    "Foo '0', '1', '2', '3', '4' and 2 more (unknown); Bar 'b'"
+    """
+    nodes = list(nodes)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for operator, name, reason in nodes:
+        alike.setdefault((operator, reason), []).append(name)
+    texts: dict[str, None] = {}
+    for operator, name, reason in nodes:
+        names = alike[operator, reason]
+        shown = listed(names, ", ", _FEW) if len(names) > _FEW else name
+        texts[f"{operator} {shown}".rstrip() + (f" ({reason})" if reason else "")] = None
+    return listed(texts, separator)
 
 
 class LiteError(RuntimeError):

@@ -13,7 +13,7 @@ import numpy as np
 
 from megengine_lite._api.arguments import to_integers
 from megengine_lite._core.runtime.devices import device_count
-from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.files import path_to_write, to_path
 from megengine_lite.errors import (
     DecryptionError,
     LiteArgumentError,
@@ -230,7 +230,7 @@ class LiteGlobal:
         """Writes all measurements of fast-run in memory to a file."""
         from megengine_lite._core.cpu.algorithms.cache import CACHE
 
-        CACHE.dump(to_path(path))
+        CACHE.dump(path_to_write(path))
 
     @staticmethod
     def set_tensorrt_cache(path: str | os.PathLike[str]) -> None:

@@ -25,7 +25,7 @@ from megengine_lite._api.options import LiteConfig
 from megengine_lite._core.ir.declared_shape import agreed_shape
 from megengine_lite._core.runtime.devices import busy_processors
 from megengine_lite._core.runtime.loans import Loans
-from megengine_lite._core.system.files import to_path
+from megengine_lite._core.system.files import path_to_write
 from megengine_lite._core.system.imports_at_fork import wait_at_forks
 from megengine_lite._core.system.integers import to_integer, to_switch
 from megengine_lite._core.system.memory_limit import describe_bytes
@@ -477,7 +477,9 @@ class Model(Measured):
         engine, feeds = self._engine_and_feeds("prepare", arrays, named)
         network = self._workers[0].network
         assert network._source is not None
-        self._loans.beside(write_prepared_file, engine, network._source, network._source_config, feeds, to_path(path))
+        self._loans.beside(
+            write_prepared_file, engine, network._source, network._source_config, feeds, path_to_write(path)
+        )
 
     def _engine_and_feeds(
         self, call: str, arrays: tuple[Any, ...], named: Mapping[str, Any]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite._core.system.strided import NUMPY_TYPES, code_of
 from megengine_lite.errors import LiteArgumentError, LiteError, LiteMemoryError, LiteTypeError, LiteValueError, brief
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 MAX_DIM = MAX_NDIM
 """The most dimensions that a tensor can have."""
+
+_MOST_RUNS = 100_000  # that are measured
 
 _SCALAR_CODES = {t.type: code for code, t in enumerate(NUMPY_TYPES)}
 
@@ -178,3 +181,11 @@ def elements_to_array(data: object, dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "f" and (too_large := np.isinf(array) & np.isfinite(raw)).any():
         raise LiteValueError(f"{raw[too_large][0]} does not fit into {dtype} (at most {np.finfo(dtype).max})")
     return array
+
+
+def checked_runs(what: str, runs: Any, warmup: Any) -> tuple[int, int]:
+    """How many runs are measured, and how many come before those."""
+    runs, warmup = to_integer(runs, "runs"), to_integer(warmup, "warmup")
+    if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
+        raise LiteValueError(f"{what} measures 1 run or more after 0 or more others, not {runs} after {warmup}")
+    return runs, warmup

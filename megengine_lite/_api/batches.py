@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Feeds = dict[str, np.ndarray]
 T = TypeVar("T")
 
+_ADVICE = "use batch_size=1, or choose other outputs"
+
 
 @record(frozen=True, slots=True)
 class LastError:
@@ -96,8 +98,7 @@ def require_rows(graph: ModelGraph, shapes: Mapping[str, tuple[int, ...]]) -> No
     without = outputs_without_rows(graph, shapes)
     if without:
         raise ShapeError(
-            f"rows of output {without[0]!r} are not rows of the inputs, so it cannot be taken apart; use batch_size=1, "
-            "or choose other outputs"
+            f"rows of output {without[0]!r} are not rows of the inputs, so it cannot be taken apart; {_ADVICE}"
         )
     _WITH_ROWS.add(graph)
 
@@ -108,13 +109,13 @@ def one_by_one(feeds: Feeds, counts: list[int]) -> Iterator[Feeds]:
         yield {name: array[begin:end] for name, array in feeds.items()}
 
 
-def check_rows(outputs: Outputs, rows: int) -> None:
-    """Raises a ShapeError if an output does not have a row for each row of a batch."""
+def check_rows(outputs: Outputs, rows: int, advice: str = _ADVICE) -> None:
+    """Raises a ShapeError if an output does not have a row for each row of a batch; ``advice`` is what helps then."""
     for name, array in outputs.items():
         if not array.ndim or array.shape[0] != rows:
             raise ShapeError(
                 f"output {name!r} has the shape {list(array.shape)} for a batch of {rows}, so it cannot be taken "
-                "apart; use batch_size=1, or choose other outputs"
+                f"apart; {advice}"
             )
 
 

@@ -383,10 +383,20 @@ def _row(column: np.ndarray, number: int) -> np.ndarray:
         if array.dtype == object:  # of numbers, each an object
             array = np.array(array.tolist())
     except (ValueError, TypeError) as error:
-        raise LiteTypeError(f"row {number} of the batch holds {brief(row)}, which is no array of numbers") from error
+        raise _no_array(row, number) from error
     if array.dtype.kind not in "biuf":
-        raise LiteTypeError(f"row {number} of the batch holds {brief(row)}, which is no array of numbers")
+        raise _no_array(row, number)
     return array
+
+
+def _no_array(row: Any, number: int) -> LiteTypeError:
+    text = f"row {number} of the batch holds {brief(row)}, which is no array of numbers"
+    if isinstance(row, str) and row.lstrip().startswith("["):
+        text += (
+            " but its text. Dask makes text of arrays in frames, unless dask.config.set({'dataframe.convert-string': "
+            "False}) comes before the frame is made"
+        )
+    return LiteTypeError(text)
 
 
 def joined(pieces: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from megengine_lite._api.engine import Engine, EngineOwner
-from megengine_lite._core.system.files import replace_file, to_path
+from megengine_lite._core.system.files import check_other_file, path_to_write, replace_file
 from megengine_lite.errors import LiteError, LiteValueError, brief, os_error
 
 if TYPE_CHECKING:
@@ -113,6 +113,13 @@ class Diagnostics(EngineOwner):
     def _model_chunks(self, layout: str) -> list[Any]:
         raise NotImplementedError
 
+    def _path_to_write(self, path: str | os.PathLike[str]) -> str:
+        """A path as text, if it does not lead to the file of the loaded model."""
+        source, name = self._source, path_to_write(path)
+        if isinstance(source, str):
+            check_other_file(name, source)
+        return name
+
     def _tell_engine(self) -> None:
         if self._engine is not None:
             self._engine.observe(self._profile, self._dump)
@@ -134,7 +141,7 @@ class Diagnostics(EngineOwner):
         """
         if not isinstance(form, str) or form not in _PROFILE_FORMS:
             raise LiteValueError(f"a profile has one of the forms {', '.join(_PROFILE_FORMS)}, not {brief(form)}")
-        self._profile = Profile(to_path(profile_file), form)
+        self._profile = Profile(self._path_to_write(profile_file), form)
         self._tell_engine()
 
     def io_txt_dump(self, txt_file: str | os.PathLike[str]) -> None:
@@ -150,7 +157,7 @@ class Diagnostics(EngineOwner):
         """
         from megengine_lite._core.reports.io_dump import TextDump
 
-        self._dump = Dump(TextDump(to_path(txt_file)))
+        self._dump = Dump(TextDump(self._path_to_write(txt_file)))
         self._tell_engine()
 
     def io_bin_dump(self, bin_dir: str | os.PathLike[str]) -> None:
@@ -160,7 +167,7 @@ class Diagnostics(EngineOwner):
         """
         from megengine_lite._core.reports.io_dump import BinaryDump
 
-        self._dump = Dump(BinaryDump(to_path(bin_dir)))
+        self._dump = Dump(BinaryDump(path_to_write(bin_dir)))
         self._tell_engine()
 
     def get_static_memory_alloc_info(self, log_dir: str | os.PathLike[str] = "logs/test") -> None:
@@ -172,7 +179,7 @@ class Diagnostics(EngineOwner):
             Gets ``graph.json`` and ``StaticMemoryInfo.json``; created if it does not exist.
         """
         engine = self._loaded("get_static_memory_alloc_info")
-        directory = to_path(log_dir)
+        directory = path_to_write(log_dir)
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
@@ -225,7 +232,7 @@ class Diagnostics(EngineOwner):
 
         engine = self._loaded("prepare")
         assert self._source is not None
-        write_prepared_file(engine, self._source, self._source_config, {}, to_path(path))
+        write_prepared_file(engine, self._source, self._source_config, {}, path_to_write(path))
 
     def enable_global_layout_transform(self) -> None:
         """Allows :meth:`dump_layout_transform_model`. To be called before ``load``.
@@ -254,7 +261,7 @@ class Diagnostics(EngineOwner):
         engine = self._loaded("dump_layout_transform_model")
         if not self._transform:
             raise LiteError("call enable_global_layout_transform before load, then the model can be dumped")
-        path = to_path(model_file)
+        path = self._path_to_write(model_file)
         try:
             replace_file(path, self._model_chunks(_file_layout(engine.settings.options)))
         except OSError as error:

@@ -85,6 +85,16 @@ def to_source(file: Any) -> str | bytes | memoryview:
         ) from None
 
 
+def name_of(source: str | bytes | memoryview | None) -> tuple[str, int | None]:
+    """What a report calls a model, and the size of its file or of its bytes."""
+    if isinstance(source, str):
+        try:
+            return os.path.basename(source), os.path.getsize(source)
+        except OSError:  # it has gone since it was read
+            return os.path.basename(source), None
+    return "model", None if source is None else len(source)
+
+
 def _copy(content: Any) -> bytes:
     """The bytes of a buffer, which the caller may change later."""
     try:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._api.model_reports import checked_runs, name_of
+from megengine_lite._api.arguments import checked_runs
+from megengine_lite._api.loading import name_of
 from megengine_lite._core.ir.graph import TensorSpec
 from megengine_lite._core.reports.profile import MOST_SHAPES
-from megengine_lite._core.reports.text_table import one_line, table
-from megengine_lite._core.reports.units import shape_text
+from megengine_lite._core.reports.text_table import MOST_AT_END, one_line, shortened, table
+from megengine_lite._core.reports.units import counted, shape_text
 from megengine_lite._core.system.own_faults import own_faults
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ModelProfile:
                 row["operator"],
                 row["algorithm"],
                 " ".join(map(shape_text, row["outputs"])),
-                row["name"],
+                shortened(one_line(row["name"]), MOST_AT_END),
             )
             for row in self.rows
         ]
@@ -79,7 +80,7 @@ class ModelProfile:
         return f"{table(rows, HEADER, 'rrr')}\n\n{table(sums, SUMS_HEADER, 'rr')}"
 
     def __repr__(self) -> str:
-        return one_line(f"<ModelProfile {self.name}, {len(self.rows)} steps, {self.total_ms:.3f} ms>")
+        return one_line(f"<ModelProfile {self.name}, {counted(len(self.rows), 'step')}, {self.total_ms:.3f} ms>")
 
     def _repr_html_(self) -> str:
         from megengine_lite._api.notebooks import table as html_table

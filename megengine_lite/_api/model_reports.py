@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from megengine_lite._api.arguments import checked_runs
+from megengine_lite._api.loading import name_of
 from megengine_lite._core.reports.model_report import collect
 from megengine_lite._core.reports.model_report.report import ModelReport
-from megengine_lite._core.system.integers import to_integer
 from megengine_lite._core.system.late_import import late_import
 from megengine_lite._core.system.own_faults import own_faults
 from megengine_lite._records import replace
-from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError, LiteValueError
+from megengine_lite.errors import NOT_ABOUT_THE_MODEL, LiteError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from megengine_lite._api.engine import Engine
     from megengine_lite._core.formats.loaded_model import LoadedModel
-
-_MOST_RUNS = 100_000
-
-
-def name_of(source: str | bytes | memoryview | None) -> tuple[str, int | None]:
-    """What a report calls a model, and the size of its file or of its bytes."""
-    if isinstance(source, str):
-        try:
-            return os.path.basename(source), os.path.getsize(source)
-        except OSError:  # it has gone since it was read
-            return os.path.basename(source), None
-    return "model", None if source is None else len(source)
-
-
-def checked_runs(what: str, runs: Any, warmup: Any) -> tuple[int, int]:
-    """How many runs are measured, and how many come before those."""
-    runs, warmup = to_integer(runs, "runs"), to_integer(warmup, "warmup")
-    if not 1 <= runs <= _MOST_RUNS or not 0 <= warmup <= _MOST_RUNS:
-        raise LiteValueError(f"{what} measures 1 run or more after 0 or more others, not {runs} after {warmup}")
-    return runs, warmup
 
 
 def make_report(
@@ -47,17 +27,19 @@ def make_report(
     """The report on a network's model. A model that does not run gets one, too."""
     runs, warmup = checked_runs("a report", runs, warmup)
     name, size = name_of(source)
+    sources = (source,) if isinstance(source, str) else ()
     session = engine.explained_session(feeds)
     with own_faults("the report"):
         try:
-            return ModelReport(collect.with_runs(session, name, runs, warmup, size))
+            return ModelReport(collect.with_runs(session, name, runs, warmup, size), sources=sources)
         except NOT_ABOUT_THE_MODEL:
             raise
         except LiteError as error:
             # What a report says is for others, too: not where the file lies here.
             problem = str(error).removeprefix(f"{source}: " if isinstance(source, str) else "")
             model = _with_file_graph(session.model, source)
-            return ModelReport(collect.without_run(model, name, session.input_shapes(), problem, size))
+            found = collect.without_run(model, name, session.input_shapes(), problem, size)
+            return ModelReport(found, sources=sources)
 
 
 def _with_file_graph(model: LoadedModel, source: str | bytes | memoryview | None) -> LoadedModel:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from megengine_lite._api.model_reports import name_of
+from megengine_lite._api.loading import name_of
+from megengine_lite._core.reports.text_table import MOST_AT_END, shortened
 from megengine_lite._core.system.memory_limit import describe_bytes
 from megengine_lite.errors import printable
 
@@ -28,7 +29,7 @@ def facts_table(facts: Mapping[str, str]) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with a line of titles."""
     lines = [f"<tr>{''.join(f'<th>{_cell(title)}</th>' for title in header)}</tr>"]
-    lines += (f"<tr>{''.join(f'<td>{_cell(text)}</td>' for text in row)}</tr>" for row in rows)
+    lines += (f"<tr>{''.join(f'<td>{_cell(shortened(text, MOST_AT_END))}</td>' for text in row)}</tr>" for row in rows)
     return f"<table>{''.join(lines)}</table>"
 
 

@@ -214,9 +214,9 @@ def export_onnx(
     >>> import megengine_lite
     >>> megengine_lite.export_onnx("model.mge", "model.onnx")  # doctest: +SKIP
     """
-    from megengine_lite._core.system.files import check_other_file, to_path, write_made
+    from megengine_lite._core.system.files import check_other_file, path_to_write, write_made
 
-    source, target = to_source(model), to_path(path)
+    source, target = to_source(model), path_to_write(path)
     file = source if isinstance(source, str) else None
     if file is not None:
         check_other_file(target, file)  # before the work

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import bench_report, config_files, display, flags, inputs, number_types, parallel, progress
+from megengine_lite._cli import config_files, display, flags, inputs, number_types, parallel, progress
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._cli.model_files import show_written
 from megengine_lite._records import field, record
@@ -82,7 +82,11 @@ def execute(args: Namespace) -> dict[str, Any]:
     from megengine_lite._cli.info import count_work
 
     _use_streams(args)
-    folder = None if args.report is None else bench_report.make_folder(args.report)
+    folder = None
+    if args.report is not None:
+        from megengine_lite._cli import bench_report
+
+        folder = bench_report.make_folder(args.report)
     before = peak_memory()
     loaded = parallel.load_networks(args)
     networks = loaded.networks

@@ -78,4 +78,4 @@ def show(result: dict[str, Any]) -> None:
         )
     )
     if result["removed"]:
-        print(f"\nremoved {result['removed']} categories")
+        print(f"\ncategories removed: {result['removed']}")

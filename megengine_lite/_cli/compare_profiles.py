@@ -19,36 +19,31 @@ from megengine_lite.errors import LiteValueError
 _HEADER = ("difference", "ratio", "change", "operator", "algorithm", "name")
 _NUMBERS = 4
 """Columns of them, at the beginning; tables in Markdown have them at the end."""
+_TAKEN = ("compare", "format", "json", "verbose")
 _HOW = "megengine-lite profile MODEL --json (or --output FILE) and bench MODEL --report DIR write some"
-
-
-class _Compare(argparse.Action):
-    """Takes two files in place of a model."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        namespace.compare = values
-        for action in parser._actions:
-            if action.dest == "model":
-                action.required = False
-
-
-def add_compare_flags(group: Any) -> None:
-    """``--compare`` and ``--format``."""
-    group.add_argument(
-        "--compare", nargs=2, action=_Compare, metavar=("A", "B"), help="show what is slower or faster in profile B"
-    )
-    group.add_argument("--format", choices=["md", "json"], help="of that comparison (a table)")
 
 
 def execute(args: argparse.Namespace) -> dict[str, Any]:
     """Compares the files; gives what is shown as ``text``, unless JSON is wanted anyway."""
-    if args.model is not None:
-        raise UsageError(f"--compare reads two profiles and runs nothing: leave out {args.model}")
+    if without := _without_effect(args):
+        raise UsageError(f"--compare reads two profiles and runs nothing: leave out {', '.join(without)}")
     steps = [_read(path) for path in args.compare]
     names = [os.path.basename(path) for path in args.compare]
     found = {"names": args.compare if names[0] == names[1] else names, **compare_profiles(*steps)}
     forms = {"json": json_files.to_text, "md": _markdown, None: _table}
     return found if args.json else {**found, "text": forms[args.format](found)}
+
+
+def _without_effect(args: argparse.Namespace) -> list[str]:
+    """What the command line has for a run."""
+    from megengine_lite.cli import command_parser
+
+    found: dict[str, str] = {}
+    for action in command_parser("profile")._actions:
+        value = getattr(args, action.dest, action.default)
+        if repr(value) != repr(action.default) and action.dest not in _TAKEN:
+            found.setdefault(action.dest, next(iter(action.option_strings), value))
+    return list(found.values())
 
 
 def _read(path: str) -> list[MeasuredStep]:

@@ -14,6 +14,7 @@ import re
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from megengine_lite._core.cpu.isa import instruction_sets
 from megengine_lite._records import record
 
 USAGE = "{bash,zsh,fish}"
@@ -64,7 +65,7 @@ def _command(name: str, summary: str, parser: ArgumentParser) -> _Command:
     flags: list[_Flag] = []
     words: tuple[str, ...] = ()
     for action in parser._actions:
-        choices = tuple(map(str, action.choices or ()))
+        choices = _values(action)
         if not action.option_strings:
             words = words or choices
         elif action.help != argparse.SUPPRESS:
@@ -73,6 +74,15 @@ def _command(name: str, summary: str, parser: ArgumentParser) -> _Command:
                 if option.startswith("--"):
                     flags.append(_Flag(option, text, action.nargs != 0, choices))
     return _Command(name, summary, tuple(flags), words)
+
+
+def _values(action: argparse.Action) -> tuple[str, ...]:
+    """What the value of a flag may be, if it has a few names."""
+    from megengine_lite._core.formats.containers.cryption import METHODS
+
+    if action.metavar == "METHOD":
+        return tuple(METHODS)
+    return tuple(instruction_sets()) if action.dest == "isa" else tuple(map(str, action.choices or ()))
 
 
 # ---- bash ------------------------------------------------------------------------------------------------------------

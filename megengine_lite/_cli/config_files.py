@@ -18,7 +18,6 @@ from typing import Any
 from megengine_lite._cli import json_files
 from megengine_lite._cli.gflags import UsageError, with_names
 from megengine_lite._cli.keys import KEY_HELP, is_secret
-from megengine_lite._core.system.files import check_other_file
 from megengine_lite._core.system.suggest import suggestion
 from megengine_lite.errors import LiteTypeError, LiteValueError, brief
 from megengine_lite.log import warn
@@ -73,7 +72,8 @@ def parse(
     Raises
     ------
     LiteValueError, LiteTypeError
-        A file has an option that the command does not have, or a value that the option cannot have.
+        A file has an option that the command does not have, or a value that the option cannot have; or a file is to be
+        written that is read.
     LiteOSError
         A file cannot be read or written.
     UsageError
@@ -87,10 +87,8 @@ def parse(
     if found.load_config is not None:
         words = [*_Config(parser, found.load_config, command, parser_of).words(words), *words]
     args = with_names(parser, parser.parse_args(words))
-    if args.dump_config is not None:
+    if args.dump_config is not None and getattr(args, "compare", None) is None:
         content = {"command": command, "options": _options(parser, args)}
-        if args.model is not None:
-            check_other_file(args.dump_config, args.model)
         json_files.write(args.dump_config, content)
     return args
 
@@ -151,6 +149,8 @@ class _Config:
         self._options: dict[str, Any] = content["options"]
         made_for = content.get("command")
         other_parser = None if made_for in (None, command) else parser_of(made_for)
+        if made_for not in (None, command) and other_parser is None:
+            raise LiteValueError(f"{path} has the options of {brief(made_for)}, and there is no such command")
         self._of_other = {} if other_parser is None else _shown(other_parser)
         self._made_for = "" if made_for in (None, command) else f" of {brief(made_for)}"
         self._command = command

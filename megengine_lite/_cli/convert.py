@@ -68,7 +68,6 @@ def execute(args: Namespace) -> dict[str, Any]:
     from megengine_lite import LiteConfig
     from megengine_lite._api.conversion import converted
     from megengine_lite._api.loading import to_source
-    from megengine_lite._core.system.files import check_other_file
 
     is_onnx = args.out.lower().endswith(_ONNX)
     _check_flags(args, is_onnx)
@@ -77,7 +76,6 @@ def execute(args: Namespace) -> dict[str, Any]:
     config.bare_model_cryption_name = args.decrypt or ""
     if is_onnx:
         return _export(args, config)
-    check_other_file(args.out, args.model)
     with progress.waiting("converting"):
         result = converted(
             to_source(args.model), config, args.layout, _shapes(args), args.narrow_double, verify=not args.no_verify
@@ -120,9 +118,7 @@ def _check_flags(args: Namespace, is_onnx: bool) -> None:
 def _export(args: Namespace, config: Any) -> dict[str, Any]:
     from megengine_lite._api.onnx_export import exported
     from megengine_lite._core.formats.onnx.export import DEFAULT_OPSET
-    from megengine_lite._core.system.files import check_other_file
 
-    check_other_file(args.out, args.model)
     with progress.waiting("exporting"):
         result = exported(
             args.model,

@@ -17,7 +17,9 @@ def add(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("model", metavar="MODEL", help="an encrypted model")
     parser.add_argument("out", metavar="OUT", help="file to write")
-    parser.add_argument("--method", "--decrypt", dest="decrypt", required=True, help="how it is encrypted")
+    parser.add_argument(
+        "--method", "--decrypt", dest="decrypt", metavar="METHOD", required=True, help="how it is encrypted"
+    )
     parser.add_argument("--key", metavar="KEY", help=keys.KEY_HELP)
 
 

@@ -23,7 +23,10 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model that is not encrypted, and no package")
     parser.add_argument("out", metavar="OUT", help="file to write")
     parser.add_argument(
-        "--method", required=True, help="AES_256_GCM, AES_default, RC4_default or SIMPLE_FAST_RC4_default"
+        "--method",
+        metavar="METHOD",
+        required=True,
+        help="AES_256_GCM, AES_default, RC4_default or SIMPLE_FAST_RC4_default",
     )
     parser.add_argument("--key", metavar="KEY", help=f"{keys.KEY_HELP}; without it a public one")
 

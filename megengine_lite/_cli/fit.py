@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from megengine_lite._cli import config_files, display, flags, inputs, pack, progress
 from megengine_lite._cli.bench import time_one
 from megengine_lite._cli.model_files import read_parts, show_written
+from megengine_lite._core.reports.units import counted
 from megengine_lite._core.runtime.devices import busy_processors
 from megengine_lite._records import field, record
 from megengine_lite.errors import InternalError, LiteError, ModelFormatError
@@ -209,7 +210,7 @@ def show(result: dict[str, Any]) -> None:
         t = trial.get("time_ms")
         times = [f"{t[k]:.3f}" for k in ("p50", "min", "p90")] if t else ["", "", ""]
         rows.append((trial["flags"], *times, trial.get("problem", "")))
-    display.print_line(f"{result['model']}: {result['instruction_set']} kernels, {result['cores']} core(s)")
+    display.print_line(f"{result['model']}: {result['instruction_set']} kernels, {counted(result['cores'], 'core')}")
     print()
     print(display.table(rows, ("flags", "median ms", "min ms", "p90 ms", ""), "lrrr"))
     best, default = result["best"], result["default"]

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from megengine_lite._core.system.files import read_file
-from megengine_lite.errors import LiteError
+from megengine_lite._core.system.files import check_other_file, read_file
+from megengine_lite.errors import LiteError, LiteValueError
 
 _TRUE = ("=true", "=t", "=1", "=yes", "=y")
 _FALSE = ("=false", "=f", "=0", "=no", "=n")
 _MOST_FILES = 20
+# The options that name what a command reads, and what it writes; of a folder the names of the files in it.
+READ = (
+    "model", "against", "compare", "input", "prepared", "fast_run_algo_policy", "load_config", "pack_info_json",
+    "pack_cache", "c_opr_lib", "key", "model_key", "info_key",
+)  # fmt: skip
+_FILE = ("",)
+WRITTEN = {
+    **dict.fromkeys(("out", "output", "graph", "profile", "profile_host", "model_dump", "packed_model_dump"), _FILE),
+    **dict.fromkeys(("layout_transform_dump", "dump_fitting_model", "fast_run_algo_policy", "dump_config"), _FILE),
+    "dumps": _FILE,
+    "get_static_mem_info": ("graph.json", "StaticMemoryInfo.json"),
+    "report": ("bench.json", "iterations.csv", "operators.csv"),
+}
+# An option that may write over the files of others: a cache that grows, and may be packed then; options that change.
+IN_PLACE = {"fast_run_algo_policy": ("fast_run_algo_policy", "pack_cache"), "dump_config": ("load_config",)}
 
 
 class UsageError(Exception):
     """The command line is wrong; the exit status is 2."""
+
+
+@contextlib.contextmanager
+def as_usage_error() -> Iterator[None]:
+    """Around the reading of a value: what it cannot be is wrong usage."""
+    try:
+        yield
+    except LiteValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def expand(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -101,12 +126,14 @@ def switches(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def with_names(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments, if no file or folder has an empty name, as ``--report "$DIR"`` has without the variable.
+    """The arguments, if every file or folder has a name, and nothing is to be written over what is read.
 
     Raises
     ------
     UsageError
-        One has.
+        A name is empty, as ``--report "$DIR"`` has it without the variable.
+    LiteValueError
+        A file is to be written that the command reads.
     """
     for action in parser._actions:
         kind = {"FILE": "file", "DIR": "folder", "OUT": "file", "MODEL": "model"}.get(str(action.metavar))
@@ -114,7 +141,24 @@ def with_names(parser: argparse.ArgumentParser, args: argparse.Namespace) -> arg
             shown = max(action.option_strings, key=len, default=str(action.metavar))
             here = '; "." is the present one' if kind == "folder" else ""
             raise UsageError(f"{shown} needs the name of a {kind}, and it is empty{here}")
+    for option, names in WRITTEN.items():
+        for path in _paths(args, option):
+            for source in (s for other in READ if other not in IN_PLACE.get(option, ()) for s in _paths(args, other)):
+                for name in names:
+                    check_other_file(os.path.join(path, name) if name else path, source)
     return args
+
+
+def _paths(args: argparse.Namespace, option: str) -> Iterator[str]:
+    """What an option may name as a file: ``NAME=FILE`` is an input, ``@FILE`` a key, a pair a dump and its file."""
+    value = getattr(args, option, None)
+    for item in value if isinstance(value, list) else [value]:
+        text = item[1] if isinstance(item, tuple) else item
+        if not isinstance(text, str):
+            continue
+        yield text.removeprefix("@") if option.endswith("key") else text
+        if option == "input":
+            yield from (part for word in text.split(";") for part in (word, re.split("[=:]", word, maxsplit=1)[-1]))
 
 
 def normalize(words: Sequence[str], switches: set[str]) -> list[str]:

@@ -15,9 +15,10 @@ import numpy as np
 
 from megengine_lite._cli import display, flags, json_files, keys, progress
 from megengine_lite._cli.cache import is_useless
-from megengine_lite._cli.gflags import add_switch
+from megengine_lite._cli.gflags import add_switch, as_usage_error
 from megengine_lite._cli.model_files import show_written
 from megengine_lite._core.ir.declared_shape import with_same_sizes
+from megengine_lite._core.reports.units import counted
 from megengine_lite._core.system.device_errors import errors_of
 from megengine_lite._core.system.memory_limit import memory_limit
 from megengine_lite.errors import (
@@ -81,9 +82,13 @@ def execute(args: Namespace) -> dict[str, Any]:
     """Reads the model; gives counts, sizes and shapes."""
     from megengine_lite._core.ir.graph import Var
     from megengine_lite._core.reports.model_facts import model_facts
-    from megengine_lite._core.reports.model_report.graph_files import writer_of
 
-    to_text = None if args.graph is None else writer_of(args.graph)
+    to_text = None
+    if args.graph is not None:
+        from megengine_lite._core.reports.model_report.graph_files import writer_of
+
+        with as_usage_error():
+            to_text = writer_of(args.graph)
     result: dict[str, Any] = {"model": args.model, "file_bytes": os.path.getsize(args.model), "written": {}}
     try:
         model = _open(args)
@@ -178,8 +183,10 @@ def show(result: dict[str, Any]) -> None:
     parameters = display.count_text(result["parameters"])
     print(f"parameters  {parameters} ({display.bytes_text(result['parameter_bytes'])})")
     if container["format"] == "onnx":
-        made_of = "" if result["operators"] == result["operators_in_file"] else f", imported as {made} operators"
-        print(f"operators   {n_operators} nodes{made_of}")
+        made_of = (
+            "" if result["operators"] == result["operators_in_file"] else f", imported as {counted(made, 'operator')}"
+        )
+        print(f"operators   {counted(n_operators, 'node')}{made_of}")
     else:
         print(f"operators   {n_operators}")
     partly = "" if result["complete"] else " (as far as shapes are known)"

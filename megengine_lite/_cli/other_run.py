@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megengine_lite._cli import flags, inputs
-from megengine_lite._cli.gflags import UsageError, normalize, switches
+from megengine_lite._cli.gflags import UsageError, normalize, switches, with_names
 from megengine_lite.errors import LiteError, LiteOSError, LiteValueError, listed
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def other_flags(args: Namespace) -> Namespace:
             words = shlex.split(args.other)
         except ValueError as error:
             raise UsageError(f"--other {args.other!r}: {error}") from None
-        parser.parse_args([other.model, *normalize(words, switches(parser))], other)
+        with_names(parser, parser.parse_args([other.model, *normalize(words, switches(parser))], other))
     elif args.against is None:
         # A package's own options could switch optimization on again.
         other = Namespace(**{**vars(other), **UNOPTIMIZED, "option": [*args.option, "graph_opt_level=0"]})

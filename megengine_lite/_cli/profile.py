@@ -5,6 +5,7 @@ With --compare A B nothing runs: two profiles are compared, operator by operator
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import tempfile
@@ -12,13 +13,23 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from megengine_lite._cli import compare_profiles, config_files, flags, inputs, number_types, progress
+from megengine_lite._cli import config_files, flags, inputs, number_types, progress
 from megengine_lite._cli.gflags import UsageError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
 
 USAGE = "MODEL [--output FILE] [flags] | --compare A B [--format md|json]"
+
+
+class _Compare(argparse.Action):
+    """Takes two files in place of a model."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        namespace.compare = values
+        for action in parser._actions:
+            if action.dest == "model":
+                action.required = False
 
 
 def add(parser: ArgumentParser) -> None:
@@ -38,15 +49,23 @@ def add(parser: ArgumentParser) -> None:
         default="chrome",
         help="of that file: chrome, for Perfetto, or megengine, for the original's tools (chrome)",
     )
-    compare_profiles.add_compare_flags(parser.add_argument_group("comparison"))
+    group = parser.add_argument_group("comparison")
+    group.add_argument(
+        "--compare", nargs=2, action=_Compare, metavar=("A", "B"), help="show what is slower or faster in profile B"
+    )
+    group.add_argument("--format", choices=["md", "json"], help="of that comparison (a table)")
 
 
 def execute(args: Namespace) -> dict[str, Any]:
     """Measures the runs; returns the times of each step and of each type of operator."""
     if args.compare is not None:
+        from megengine_lite._cli import compare_profiles
+
         return compare_profiles.execute(args)
     if args.format is not None:
         raise UsageError("--format is for --compare A B; --json prints the profile as JSON")
+    if args.form != "chrome" and not args.output:
+        raise UsageError("--form is for --output FILE")
     network = flags.load_network(args).network
     inputs.set_inputs(args, network, fill=True)
     for _ in range(args.warmup_iter):
@@ -107,6 +126,8 @@ def show(result: dict[str, Any]) -> None:
     from megengine_lite._api.model_profiles import ModelProfile
 
     if "steps" not in result:
+        from megengine_lite._cli import compare_profiles
+
         compare_profiles.show(result)
         return
     print(ModelProfile(result["model"], result["steps"]))

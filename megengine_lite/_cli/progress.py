@@ -87,14 +87,20 @@ def _new_bar(total: float, label: str) -> _OwnBar | _TqdmBar:
     return _OwnBar(total, label) if found is None else _TqdmBar(found, total, label)
 
 
+def _decimals(total: float) -> int:
+    """How many decimals the total is shown with; what is done has as many."""
+    return 0 if float(total).is_integer() else len(f"{total:g}".partition(".")[2])
+
+
 class _OwnBar:
     def __init__(self, total: float, label: str):
         self._total = total
         self._label = label
 
     def show(self, part: float) -> None:
-        filled = min(int(_WIDTH * part / max(self._total, 1)), _WIDTH)
-        _draw(f"{self._label} [{'#' * filled}{'.' * (_WIDTH - filled)}] {part:.0f}/{self._total:g}")
+        filled = min(int(_WIDTH * part / (self._total or 1)), _WIDTH)
+        done = f"{part:.{_decimals(self._total)}f}/{self._total:g}"
+        _draw(f"{self._label} [{'#' * filled}{'.' * (_WIDTH - filled)}] {done}")
 
     def close(self) -> None:
         sys.stderr.write(_CLEAR)
@@ -103,7 +109,7 @@ class _OwnBar:
 class _TqdmBar:
     def __init__(self, kind: Any, total: float, label: str):
         # Its own counts would have all digits of seconds.
-        form = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:g}"
+        form = f"{{desc}} {{percentage:3.0f}}%|{{bar}}| {{n:.{_decimals(total)}f}}/{{total:g}}"
         self._bar = kind(total=total, desc=label, leave=False, file=sys.stderr, bar_format=form)
 
     def show(self, part: float) -> None:

@@ -22,9 +22,9 @@ from megengine_lite._cli import (
     progress,
     stored_values,
 )
-from megengine_lite._cli.gflags import UsageError, add_switch
+from megengine_lite._cli.gflags import UsageError, add_switch, as_usage_error
 from megengine_lite._cli.model_files import show_written
-from megengine_lite.errors import UnsupportedOperatorError
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError
 
 if TYPE_CHECKING:
     from megengine_lite import LiteNetwork
@@ -76,7 +76,8 @@ def execute(args: Namespace) -> dict[str, Any]:
     if stored:
         stored_values.check_no_other(args)
         stored_values.take_inputs(args)
-    write = form_of(args.output or "report.md", args.format)  # first: a wrong form should not cost a measurement
+    with as_usage_error():  # first: a wrong form should not cost a measurement
+        write = form_of(args.output or "report.md", args.format)
     report = _of_two(args) if two else _of_one(args, stored)
     result = {**report.content, "written": {}, "text": None}
     if args.output:
@@ -128,8 +129,8 @@ def _loaded(args: Namespace) -> tuple[ModelReport, LiteNetwork | None]:
 
     try:
         return ModelReport(), flags.load_network(args).network
-    except UnsupportedOperatorError as error:
-        return _unsupported(args, error), None
+    except (UnsupportedOperatorError, ModelFormatError) as error:
+        return _unloaded(args, error), None
 
 
 def _measured(args: Namespace, network: LiteNetwork) -> ModelReport:
@@ -140,8 +141,8 @@ def _measured(args: Namespace, network: LiteNetwork) -> ModelReport:
     return report
 
 
-def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelReport:
-    """The report on a model with operators that are not supported."""
+def _unloaded(args: Namespace, error: UnsupportedOperatorError | ModelFormatError) -> ModelReport:
+    """The report on a model with operators that are not supported, or with a graph that cannot be computed."""
     from megengine_lite._core.formats.load import load_model
     from megengine_lite._core.reports.model_report import collect
     from megengine_lite._core.reports.model_report.report import ModelReport
@@ -151,6 +152,8 @@ def _unsupported(args: Namespace, error: UnsupportedOperatorError) -> ModelRepor
         model = load_model(args.model, decrypt=args.decrypt or None, check=False, narrow_double=args.narrow_double)
     except UnsupportedOperatorError:  # a file of the first generation: nothing behind it can be told
         return ModelReport(collect.unread(name, str(error).removeprefix(f"{args.model}: "), size))
+    if isinstance(error, ModelFormatError) and model.problem is None:  # it is about something else than the model
+        raise error
     return ModelReport(collect.without_run(model, name, {}, size=size))
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from megengine_lite._cli import config_files, display, flags, inputs, number_types, other_run, progress, stored_values
 from megengine_lite._cli.gflags import UsageError, add_switch
 from megengine_lite._core.reports.differences import compare, has_numbers, state_text
-from megengine_lite.errors import LiteError, LiteValueError
+from megengine_lite._core.reports.units import counted
+from megengine_lite.errors import LiteError, LiteValueError, listed
 
 USAGE = "MODEL [--against FILE] [--other=FLAGS] [flags]"
 
@@ -99,8 +100,10 @@ def _stored_outputs(path: str, names: list[str]) -> dict[str, np.ndarray]:
         numbered = {n: f"out_{i}" for i, n in enumerate(names)}
         keys = {n: n if n in file.files else numbered[n] for n in names}
         found = {n: inputs.member(file, k, path) for n, k in keys.items() if k in file.files}
+        keys_in = [*file.files]
     if not found:
-        raise LiteValueError(f"{path} has no outputs: neither {names[0]} nor out_0")
+        wanted = " or ".join(dict.fromkeys((names[0], "out_0")))
+        raise LiteValueError(f"{path} has no outputs: it has {listed(keys_in, ', ') or 'nothing'}, and not {wanted}")
     return found
 
 
@@ -174,7 +177,7 @@ def _show_layers(found: dict[str, Any]) -> None:
         rows.append((k, layer["op"], name_of_pair(layer), *numbers, state_of_pair(layer, "DIFFERENT")))
     print(display.table(rows, _LAYER_HEADER, "rllrrrrrr"))
     mine, theirs = found["unmatched"]
-    print(f"\n{len(rows)} results compared; {mine} of this run and {theirs} of the other have no partner")
+    print(f"\n{counted(len(rows), 'result')} compared; {mine} of this run and {theirs} of the other have no partner")
     if any(layer["misnamed"] for layer in found["layers"]):
         print("results called NAME (there OTHER) have different names: in the other run NAME is another result")
     if doubts := note_on_doubts(found["layers"]):

@@ -73,13 +73,13 @@ class Watch:
     """Carries out the flags of :func:`add_watch_flags` before, between and after the runs of a network."""
 
     def __init__(self, args: Namespace, network: LiteNetwork):
-        from megengine_lite._cli import dumps
-
         self._args = args
         self._network = network
         self._outputs: OutputDump | None = None
         readers: list[Any] = []
         if args.range is not None:
+            from megengine_lite._cli import dumps
+
             readers.append(dumps.RangeCheck(args.range))
         if args.dumps:
             readers.append(self._dump(*args.dumps[-1]))
@@ -87,6 +87,8 @@ class Watch:
             others = ", ".join(f"--{kind}" for kind, _ in args.dumps[:-1])
             warn(f"only the last dump is made: --{args.dumps[-1][0]}, not {others}")
         if readers:
+            from megengine_lite._cli import dumps
+
             dumps.observe(network, readers)
         self._profiles = [path for path in (args.profile, args.profile_host) if path]
         if self._profiles:

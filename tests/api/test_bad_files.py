@@ -18,7 +18,7 @@ from support.loader_samples import add_record, to_bytes
 from support.processes import isolated
 
 import megengine_lite
-from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, get_model_io_info
+from megengine_lite import LiteConfig, LiteGlobal, LiteNetwork, export_onnx, get_model_io_info, load
 from megengine_lite._core.cpu.algorithms.cache import CACHE
 from megengine_lite._core.formats.containers import cryption
 from megengine_lite._core.system.late_import import late_import
@@ -199,6 +199,10 @@ WRITERS = {
     "io_bin_dump": _binary_dump,
     "get_static_memory_alloc_info": lambda path: _network().get_static_memory_alloc_info(path),
     "dump_layout_transform_model": lambda path: _network().dump_layout_transform_model(path),
+    "report": lambda path: _network().report(runs=1, warmup=0).save(path, "json"),
+    "prepare": lambda path: _network().prepare(path),
+    "prepare of a model": lambda path: load(DIGITS).prepare(path, IMAGES[:1]),
+    "export_onnx": lambda path: export_onnx(DIGITS, path, verify=False),
 }
 # Directories are made, files are replaced, devices take everything.
 WRITTEN = {
@@ -221,6 +225,7 @@ def test_what_is_written(writer, tmp_path):
             with pytest.raises(LiteError) as caught:
                 WRITERS[writer](path)
             assert len(str(caught.value)) > 20
+            assert kind != "empty name" or "needs the name of a file or folder, and it is empty" in str(caught.value)
     assert list(tmp_path.rglob("*.tmp")) == []
     assert os.path.exists("/dev/zero") and not os.path.isfile("/dev/zero")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from support.api_samples import DIGITS, IMAGES, close, loaded, run
 from support.loader_samples import add_record, to_bytes
+from support.onnx_models import bytes_of_text
 
 import megengine_lite
 from megengine_lite import LiteLayout, LiteNetwork, LiteTensor
@@ -100,6 +102,16 @@ def test_results_are_shown_in_a_table():
         ["q", "int64[20]", "0 1 2 3 4 5 6 7 ..."],
     ]
     assert Cells(Outputs({"s": np.array(2.5, np.float32)})._repr_html_()).rows[1] == ["s", "float32[]", "2.5"]
+
+
+def test_one_endless_name_makes_no_page_as_wide():
+    """Neither in results nor in profiles, which are shown as text, too."""
+    name = "begin" + "x" * 10_000 + "end"
+    profile = megengine_lite.load(bytes_of_text("(float[2] x) => (float[2] y) { y = Neg(x) }")).profile(runs=1)
+    profile.rows[0]["name"] = name
+    for text in (str(profile), profile._repr_html_(), Outputs({name: np.zeros(2)})._repr_html_()):
+        assert max(map(len, re.split(r"[\n<>]", text))) < 300
+        assert re.search(r"beginx+\.\.\.x+end", text)
 
 
 def test_names_are_text_everywhere():

@@ -372,6 +372,42 @@ def texts_of_graph(shown) -> list[str]:
     )
 
 
+@pytest.mark.parametrize(("median", "why"), [(1.25, ""), (0.4, ", since no clock is read between its steps")])
+def test_page_says_what_shares_are_parts_of(show, digits, median, why):
+    """The steps of thousands of small operators take longer together than a run."""
+    report = {**copy.deepcopy(only(digits)), "steps_ms": 1.375}
+    report["ms"]["median"] = median
+    said = show(ModelReport(report)).page.inner_text("#treemap").replace("\xa0", " ").split("\n")[0]
+    run = "1.25 ms" if median > 1 else "400 \xb5s"
+    assert said.endswith(f" Shares are parts of the 1.38 ms of all steps; a run takes {run}{why}.")
+
+
+def test_arrows_that_are_too_many_are_left_out_and_told(show, large):
+    """Of the chosen box they are drawn, and where fewer are in view."""
+    report = copy.deepcopy(only(large))
+    report["nodes"] = report["nodes"][:200]
+    report["edges"] = [(a, b) for b in range(200) for a in range(b) if (a + b) % 3]
+    assert len(report["edges"]) > 12000
+    shown = show(ModelReport(report))
+    drawn = """() => {
+        const graph = reportPage.graph, numbers = [];
+        graph.paintArrows = (context, arrows) => numbers.push(arrows.length);
+        graph.paint();
+        delete graph.paintArrows;
+        return numbers;
+    }"""
+    note = shown.page.locator("#arrows")
+    assert note.inner_text() == (
+        f"{len(report['edges'])} arrows are too many to draw: zoom in, or choose a box to see its own"
+    )
+    assert shown.page.evaluate(drawn) == []
+    shown.page.evaluate("() => reportPage.choose(100)")
+    assert shown.page.evaluate(drawn) == [sum(100 in edge for edge in report["edges"])]
+    shown.page.evaluate("() => { reportPage.choose(0, true); for (let k = 0; k < 9; k++) reportPage.graph.zoom(2); }")
+    few, _ = shown.page.evaluate(drawn)
+    assert 0 < few < 12000 and not note.is_visible()
+
+
 @pytest.mark.parametrize("scale", [0.4, 1.0])
 def test_names_of_inputs_and_outputs_are_told_apart_at_every_distance(show, scale):
     builder = GraphBuilder()

@@ -148,6 +148,42 @@ def test_help_does_not_import_the_engine():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+COMPARISONS = {
+    "_cli.compare_profiles",
+    "_core.reports.model_report.layers",
+    "_core.reports.profile_comparison",
+    "difflib",
+}
+REPORTS = {f"_core.reports.model_report.{name}" for name in ("collect", "report", "roofline", "html", "markdown")}
+DRAWINGS = {f"_core.reports.model_report.{name}" for name in ("graph_files", "graph_layout")}
+ALL = {*COMPARISONS, *REPORTS, *DRAWINGS, "_api.model_reports", "_api.model_profiles", "_cli.bench_report"}
+
+
+@pytest.mark.parametrize(
+    ("words", "used"),
+    [
+        ("bench --iter=1", set()),
+        ("profile --iter=1", {"_api.model_profiles"}),
+        ("info", set()),
+        ("run --input={1,1,8,8}", set()),
+        ("verify", set()),
+        ("prepare -oOUT", set()),
+        ("convert OUT", set()),
+        ("pack OUT", set()),
+        ("report --iter=1 --format=json", {*REPORTS, "_api.model_reports"}),
+    ],
+)
+def test_a_command_imports_what_it_uses(words, used, tmp_path):
+    command, *flags = words.replace("OUT", str(tmp_path / "out")).split()
+    code = "import sys; from megengine_lite.cli import main; main(sys.argv[1:]); print('loaded', *sys.modules)"
+    line = [sys.executable, "-c", code, command, DIGITS, *flags]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].replace("megengine_lite.", "").split()
+    assert loaded[0] == "loaded" and ALL.intersection(loaded) <= used
+    if command == "run":
+        assert {"_cli.dumps", "_core.reports.trace", "_core.reports.io_dump"}.isdisjoint(loaded)
+
+
 def test_module_runs_as_a_program():
     environment = {**os.environ, "PYTHONPATH": str(Path(megengine_lite.__file__).parent.parent)}
     command = [sys.executable, "-m", "megengine_lite", "--version"]

@@ -6,7 +6,9 @@ import pytest
 from support.api_samples import DIGITS
 
 from megengine_lite import LiteNetwork
-from megengine_lite.cli import main
+from megengine_lite._cli.compare_profiles import _TAKEN, execute
+from megengine_lite._cli.gflags import UsageError
+from megengine_lite.cli import command_parser, main, parse
 
 FEW = ("--batch-size", 2)
 
@@ -108,7 +110,27 @@ def test_other_files_are_an_error_that_says_what_to_do(files, error_of, tmp_path
     assert "c.json is no profile that can be compared: megengine-lite profile MODEL --json" in message
 
 
+def test_flags_of_a_run_are_refused_as_nothing_runs(files, error_of, tmp_path):
+    out = tmp_path / "out"
+    words = ("--output", out, "--form", "megengine", "--iter", 3, "--threads=2", "--image-mean=1,2,3", "--fast-run")
+    message = error_of("profile", "--compare", *files, *words, "--dump-config", out, status=2)
+    leave_out = "--image-mean, --dump-config, --iter, --output, --form\n"
+    assert message.startswith("megengine-lite: error: --compare reads two profiles and runs nothing: leave out ")
+    assert "--threads, --fast-run," in message and message.endswith(leave_out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("dest", sorted({a.dest for a in command_parser("profile")._actions} - {*_TAKEN, "help"}))
+def test_no_flag_is_without_effect_beside_a_comparison(files, dest):
+    args = parse(["profile", "--compare", *files])
+    assert execute(args)
+    setattr(args, dest, "anything")
+    with pytest.raises(UsageError, match="leave out "):
+        execute(args)
+
+
 def test_wrong_usage(files, error_of):
+    assert "--form is for --output FILE" in error_of("profile", DIGITS, "--form", "megengine", status=2)
     assert "leave out m.mge" in error_of("profile", "m.mge", "--compare", *files, status=2)
     assert "expected 2 arguments" in error_of("profile", "--compare", files[0], status=2)
     assert "--format is for --compare" in error_of("profile", DIGITS, "--format", "md", status=2)

@@ -217,6 +217,8 @@ def test_options_of_another_command_say_so(tmp_path):
         ('{"options": {"threads": 1, "iter": 3, "threads": 2}}', "has 'threads' twice"),
         ('{"options": {"iter": 3}, "options": {"iter": 4}}', "has 'options' twice"),
         ('{"options": {"fast-run": true, "fast_run": false}}', "'fast-run' and 'fast_run' are the same option"),
+        ('{"command": "nope", "options": {}}', "has the options of 'nope', and there is no such command"),
+        ('{"command": 7, "options": {}}', "has the options of 7, and there is no such command"),
         ('{"options": {"seconds": 1, "duration": 2}}', "'seconds' and 'duration' are the same option"),
     ],
 )
@@ -296,7 +298,7 @@ def test_options_that_another_command_does_not_have_are_told(tmp_path):
     with pytest.warns(LiteWarning, match="report does not take output from it"):  # that would overwrite them
         assert parse(["report", "--load-config", str(path)]).output is None
     content = json.loads(path.read_text())
-    for command, key in (("run", "nonsense"), ("nonsense", "seconds"), (7, "seconds"), ("doctor", "seconds")):
+    for command, key in (("run", "nonsense"), ("doctor", "seconds")):
         path.write_text(json.dumps({"command": command, "options": {**content["options"], key: 1}}))
         with pytest.raises(LiteValueError, match="report has no option '"):
             parse(["report", "--load-config", str(path)])

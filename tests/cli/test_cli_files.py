@@ -3,13 +3,16 @@
 import json
 import os
 import struct
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 import megengine_lite
+from megengine_lite._cli.gflags import IN_PLACE, READ, WRITTEN, with_names
 from megengine_lite._core.cpu.algorithms.cache import KERNEL_REVISION, parse_cache, serialize_cache
-from megengine_lite.cli import main
+from megengine_lite.cli import COMMANDS, command_parser, main
+from megengine_lite.errors import LiteValueError
 
 BUNDLED = Path(megengine_lite.__file__).parent / "bundled"
 LOADER_MODELS = Path(__file__).parents[1] / "models" / "loader"
@@ -148,13 +151,79 @@ def test_convert_brings_convolutions_into_a_layout(run_json, tmp_path, layout):
     assert ("RelayoutFormat" in operators) == (layout != "nchw")
 
 
-def test_a_file_is_never_written_over_itself(error_of, tmp_path):
+_OF_FILES = {"FILE", "OUT", "DIR", "MODEL", "PACKAGE", "JSON", "LIB", "('A', 'B')"}
+# What is no name of a file as it stands; the rest of the options have an own metavar.
+_FORMS = {"input": "data={}", "key": "@{}", "model_key": "@{}", "info_key": "@{}"}
+
+
+def _options_with_files(command):
+    return {a.dest for a in command_parser(command)._actions if str(a.metavar) in _OF_FILES or a.dest in _FORMS}
+
+
+def test_every_option_with_a_file_says_whether_it_reads_or_writes():
+    known = {*READ, *WRITTEN, "file"}  # the command cache changes a file
+    assert set().union(*map(_options_with_files, COMMANDS)) == known
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_command_reads_is_no_place_to_write_to(command, tmp_path):
+    """Of all pairs of its options."""
+    parser, options = command_parser(command), _options_with_files(command)
+    for read in options.intersection(READ):
+        for written in options.intersection(WRITTEN):
+            for name in WRITTEN[written]:
+                file = tmp_path / (name or "file")
+                file.touch()
+                source, target = _FORMS.get(read, "{}").format(file), str(tmp_path if name else file)
+                sources = {"compare": ["other", source], "input": ["x=[1]", f"a=y.npy;{source}"]}
+                args = Namespace(**{read: sources.get(read, source)})
+                setattr(args, written, [("io-dump", target)] if written == "dumps" else target)
+                if read in IN_PLACE.get(written, ()):
+                    assert with_names(parser, args) is args
+                    continue
+                with pytest.raises(LiteValueError, match=f"{name or 'file'} is the file that is read"):
+                    with_names(parser, args)
+
+
+def test_a_cache_is_filled_and_packed_at_once(run_json, tmp_path):
+    fast = ("--fast-run", "--fast-run-algo-policy", tmp_path / "cache")
+    pack = ("--packed-model-dump", tmp_path / "p.lite", "--pack-cache", tmp_path / "cache")
+    run_json("run", DIGITS, "--input={1,1,8,8}", *fast, *pack)
+    run_json("run", DIGITS, "--input={1,1,8,8}", *fast, *pack)
+    assert run_json("info", tmp_path / "p.lite")["container"]["package"]["has_cache"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["encrypt", "COPY", "COPY", "--method", "RC4_default"],
+        ["convert", "COPY", "COPY"],
+        ["pack", "COPY", "COPY"],
+        ["prepare", "COPY", "-o", "COPY"],
+        ["info", "COPY", "--graph", "COPY"],
+        ["report", "COPY", "--iter=1", "--format=html", "-o", "COPY"],
+        ["report", DIGITS, "--against", "COPY", "--iter=1", "--format=md", "--output", "COPY"],
+        ["profile", "COPY", "--iter=1", "--output=COPY"],
+        ["fit", "COPY", "--dump-fitting-model", "COPY"],
+        ["bench", "COPY", "--iter=1", "--dump-config", "COPY"],
+        ["report", DIGITS, "--other=--prepared COPY", "--format=html", "-o", "COPY"],
+        *(
+            ["run", "COPY", "--input={1,1,8,8}", flag, "COPY"]
+            for flag in ("--output", "--io-dump", "--profile", "--profile-host", "--model-dump", "--packed-model-dump")
+        ),
+    ],
+    ids=lambda words: " ".join(w for w in words if w != DIGITS),
+)
+def test_a_file_is_never_written_over_itself(words, error_of, tmp_path):
     copy = tmp_path / "model.mge"
     copy.write_bytes(Path(DIGITS).read_bytes())
-    assert "is the file that is read" in error_of("encrypt", copy, copy, "--method", "RC4_default")
-    assert "is the file that is read" in error_of("convert", copy, copy)
-    assert copy.read_bytes() == Path(DIGITS).read_bytes()
-    assert [p.name for p in tmp_path.iterdir()] == ["model.mge"]
+    (tmp_path / "link").symlink_to(copy)
+    for name in (copy, tmp_path / "link"):
+        other = [w.replace("COPY", str(name)) for w in words[2:]]
+        error = error_of(words[0], words[1].replace("COPY", str(copy)), *other)
+        assert f"{name} is the file that is read; write to another one" in error
+        assert copy.read_bytes() == Path(DIGITS).read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {"model.mge", "link"}
 
 
 def test_what_is_no_model_is_not_encrypted(error_of, tmp_path):

@@ -68,7 +68,7 @@ def test_the_operator_that_shapes_do_not_fit_is_marked(run_json, tmp_path):
 
 
 def test_wrong_names_and_places_of_graphs_are_errors(error_of, tmp_path):
-    assert "g.png" in error_of("info", "no_such.mge", "--graph", "g.png")
+    assert "g.png" in error_of("info", "no_such.mge", "--graph", "g.png", status=2)
     assert "cannot be written" in error_of("info", DIGITS, "--graph", tmp_path / "no" / "g.svg")
     model = tmp_path / "m.svg"
     model.write_bytes(DIGITS.read_bytes())

@@ -49,6 +49,21 @@ def test_bar_shows_what_it_is_told(terminal):
     assert f"seconds [{'#' * 22}{'.' * 8}] 6/8" in terminal.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("total", "done", "shown"), [(1.5, 1.26, "1.3/1.5"), (0.25, 0.125, "0.12/0.25"), (3.0, 1.4, "1/3"), (2, 2, "2/2")]
+)
+def test_bar_shows_as_many_decimals_of_what_is_done_as_of_all(total, done, shown, terminal, monkeypatch):
+    list(progress.bar(range(2), total, "seconds", lambda: done))
+    filled = int(30 * done / total)
+    assert f"seconds [{'#' * filled}{'.' * (30 - filled)}] {shown}" in terminal.getvalue().split("\r")
+    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar))
+    MADE.clear()
+    list(progress.bar(range(2), total, "seconds", lambda: done))
+    (bar,) = MADE
+    form = bar.given["bar_format"].rpartition("| ")[2]
+    assert form.format(n=done, total=total) == shown
+
+
 def test_bar_is_wiped_out_when_the_work_fails(terminal):
     items = progress.bar(range(3), 3, "working")
     next(items)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ def test_report_is_printed_as_markdown(capsys):
     assert main(["report", str(DIGITS), "--iter", "1", "--batch-size", "2"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("# digits.mge\n") and "## Time by kind of operator" in text
+    assert re.search(r"\nShares are parts of the [\d.]+ ms of all steps; a run takes [\d.]+ ms\.\n", text)
     assert "| input | data float32 2x1x8x8 |" in text
 
 
@@ -71,6 +75,22 @@ def test_model_with_unknown_operators_gets_a_report(run_json, tmp_path):
     assert report["problem"] == "1 operator is not supported"
     assert [n["op"] for n in report["nodes"]] == ["Input", "Frobnicate", "Output"]
     assert "Frobnicate" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_page_is_printed_as_it_is_written(run_json, tmp_path, monkeypatch, encoding):
+    """In every encoding: a browser runs the script only if its digest is that in the page."""
+    record = ModelRecord("v2", 101300, [input_operator(0, "größe×\u4e2d", (2, 3))], [(1, "")], {1: "y"})
+    record.operators.append(operator("Frobnicate", (0,), (1,), params.Softmax(axis=1), name="µ"))
+    model = tmp_path / "größe…\u4e2d.mge"
+    model.write_bytes(to_bytes(record))
+    run_json("report", model, "-o", tmp_path / "r.html")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    assert main(["report", str(model), "--format", "html"]) == 0
+    sys.stdout.flush()
+    assert raw.getvalue() == (tmp_path / "r.html").read_bytes() + b"\n"
+    assert b"<title>gr&#246;&#223;e&#8230;&#20013;.mge</title>" in raw.getvalue()
 
 
 FLOAT, STRING = 1, 8
@@ -127,6 +147,67 @@ def test_onnx_model_that_cannot_be_read_gets_its_graph(run_json, tmp_path, chang
     assert found["slow_here"] is None and found["unsupported"] == [] and found["parameters"] == 8
     (given,) = run_json("info", path, "--shape", "x=3x4")["inputs"]
     assert given["shape"] == (None if "kind" in changes else [3, 4])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "problem", "drawn", "failed"),
+    [
+        ([("Add", "x b", "y"), ("Neg", "y", "b")], "the nodes 'y' and 'b' need each other's results", "Add Neg", "y"),
+        ([("Add", "x y", "y")], "the node 'y' needs its own result", "Add", "y"),
+        ([("Neg", "none", "y")], "the value 'none' is read, and no node before it makes it", "Neg", ""),
+        (
+            [("Abs", "x", "y"), ("Neg", "x", "y")],
+            "the result 'y' of Neg 'y' is the result of another node, too; give one of them another name",
+            "Abs Neg", "y",
+        ),
+        ([("Abs", "x", "z")], "the value 'y' is read, and no node before it makes it", "", ""),
+    ],
+    ids=["cycle", "own result", "missing value", "one name", "missing output"],
+)  # fmt: skip
+def test_onnx_model_whose_parts_do_not_fit_gets_its_graph(run_json, tmp_path, nodes, problem, drawn, failed):
+    made = [helper.make_node(op, read.split(), [name]) for op, read, name in nodes]
+    path = foreign_model(tmp_path, made)
+    (report,) = run_json("report", path, "-o", tmp_path / "r.html")["reports"]
+    assert report["problem"] == problem == run_json("info", path)["problem"]
+    operators = [n for n in report["nodes"] if n["kind"] == "operator"]
+    assert [n["op"] for n in operators] == drawn.split()
+    assert [n["name"] for n in operators if n.get("failed")] == failed.split()
+    assert report["nodes"][0]["op"] == "Input" and report["nodes"][-1]["op"] == "Output"
+    assert all(source < target for source, target in report["edges"])
+
+
+def test_many_nodes_that_cannot_run_take_a_line_and_are_all_in_the_report(run_json, error_of, tmp_path):
+    """Every operator is named, and of each the first nodes; JSON has all."""
+    nodes, last = [], "x"
+    for k in range(300):
+        nodes.append(helper.make_node(f"Foo{k % 3}", [last], [f"n{k}"], domain="other"))
+        last = f"n{k}"
+    path = foreign_model(tmp_path, [*nodes, helper.make_node("Bar", [last], ["y"], domain="other")])
+    nodes_of = [f"other.Foo{k} " + ", ".join(f"'n{k + 3 * i}'" for i in range(5)) + " and 95 more" for k in range(3)]
+    why = "(there is no such operator here)"
+    problem = f"these nodes cannot be run: {'; '.join(f'{n} {why}' for n in nodes_of)}; other.Bar 'y' {why}"
+    assert error_of("run", path) == (
+        f"megengine-lite: error: {path}: {problem}; register_operator('other.Foo0') defines one in Python\n"
+    )
+    (report,) = run_json("report", path)["reports"]
+    assert report["problem"].startswith(problem) and len(report["model"]["unsupported"]) == 301
+    assert len(run_json("info", path)["unsupported"]) == 301
+
+
+@pytest.mark.parametrize("words", [["report", "-o", "x.pdf"], ["info", "--graph", "x.txt"]], ids=" ".join)
+def test_names_that_say_no_form_are_wrong_usage(error_of, words, monkeypatch):
+    monkeypatch.setattr("megengine_lite._core.formats.load.load_model", lambda *_: pytest.fail("the model is loaded"))
+    assert "choose a name that ends so" in error_of(words[0], DIGITS, *words[1:], status=2)
+
+
+def test_files_of_which_nothing_can_be_told_are_errors(error_of, run_json, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(foreign_model(tmp_path, UNKNOWN[:1]).read_bytes()[:50])
+    assert "cut.onnx" in error_of("report", tmp_path / "cut.onnx", "-o", tmp_path / "r.html")
+    error = error_of("report", DIGITS, "--prepared", tmp_path / "cut.onnx")
+    assert "not a prepared file" in error
+    (tmp_path / "empty.onnx").write_bytes(onnx_models.make([], [], []).SerializeToString())
+    (report,) = run_json("report", tmp_path / "empty.onnx", "-o", tmp_path / "r.html")["reports"]
+    assert (report["problem"], report["nodes"]) == ("the model has no outputs", [])
 
 
 def test_branches_and_functions_with_unknown_operators_are_marked(run_json, tmp_path):

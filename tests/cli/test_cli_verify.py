@@ -36,6 +36,17 @@ def test_verify_compares_with_stored_outputs(run_json, data, tmp_path):
     assert result["outputs"]["prob"]["difference"] == pytest.approx(0.01, rel=1e-3)
 
 
+def test_files_without_outputs_say_what_they_have(error_of, tmp_path):
+    np.savez(tmp_path / "case.npz", in_data=np.ones([1, 1, 8, 8], np.float32))
+    message = error_of("verify", DIGITS, "--against", tmp_path / "case.npz")
+    assert "case.npz has no outputs: it has in_data, and not prob or out_0" in message
+    path = tmp_path / "m.onnx"
+    path.write_bytes(bytes_of_text("(float[2] x) => (float[2] out_0) { out_0 = Neg(x) }"))
+    np.savez(tmp_path / "case.npz", in_x=np.ones(2, np.float32), other=np.ones(2, np.float32))
+    message = error_of("verify", path, "--against", tmp_path / "case.npz")
+    assert "case.npz has no outputs: it has in_x, other, and not out_0" in message
+
+
 def test_verify_compares_models_and_unoptimized_runs(run_json):
     for against in ([], ["--against", DIGITS]):
         result = run_json("verify", DIGITS, "--threads", 2, "--enable-nchw44", *against)

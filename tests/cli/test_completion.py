@@ -22,6 +22,11 @@ CASES = [
     (["bench", "--str"], ["--streams"]),
     (["bench", "--du"], ["--dump-config", "--duration"]),
     (["info", "--gr"], ["--graph"]),
+    (["run", "--isa", "ba"], ["base"]),
+    (["encrypt", "--method", "AES_"], ["AES_256_GCM", "AES_default"]),
+    (["decrypt", "--method", "R"], ["RC4_default"]),
+    (["report", "--decrypt", "S"], ["SIMPLE_FAST_RC4_default"]),
+    (["pack", "--model-method", "R"], ["RC4_default"]),
     (["completion", ""], ["bash", "fish", "zsh"]),
 ]
 

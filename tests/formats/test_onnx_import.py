@@ -311,6 +311,7 @@ def two(op):
     [
         (two("Relu"), "the result 'y' of Relu 'y' is the result of another node, too"),
         ([node("Add", "x z", "y"), node("Neg", "y", "z")], "need each other's results"),
+        ([node("Add", "x y", "y")], "the node 'y' needs its own result"),
         ([node("Add", "x nowhere", "y")], "the value 'nowhere' is read, and no node before it makes it"),
         ([node("Relu", "x", "other")], "the value 'y' is read"),
         ([node("Transpose", "x", "y", perm=[0])], "is no order of 2 axes"),

@@ -8,7 +8,7 @@ import pytest
 from support.api_samples import API_MODELS, DIGITS, IMAGES, PROB, close, config, loaded, run
 from support.loader_samples import constant_operator, input_operator, operator, to_bytes
 
-from megengine_lite import LiteNetwork, get_model_io_info
+from megengine_lite import LiteNetwork, export_onnx, get_model_io_info, load
 from megengine_lite._core.cpu.kernel_set import kernel_set
 from megengine_lite._core.formats.mge.records import ModelRecord
 from megengine_lite._core.ir.dtype import INT32
@@ -414,3 +414,28 @@ def test_profile_and_dump_of_unfused_networks(tmp_path):
     network.io_txt_dump(tmp_path / "io.txt")
     assert close(run(network), PROB)
     assert (tmp_path / "p.json").stat().st_size > 1000 and "name=prob" in (tmp_path / "io.txt").read_text()
+
+
+WRITERS = {
+    "profile": lambda net, path: net.enable_profile_performance(path),
+    "text dump": lambda net, path: net.io_txt_dump(path),
+    "layouts": lambda net, path: net.dump_layout_transform_model(path),
+    "prepare": lambda net, path: net.prepare(path),
+    "report": lambda net, path: net.report(runs=1, warmup=0).save(path, "html"),
+    "report of two": lambda net, path: (
+        load(DIGITS).report(IMAGES, runs=1).beside(net.report(runs=1)).save(path, "html")
+    ),
+    "onnx": lambda net, path: export_onnx(path, path),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nothing_is_written_over_the_file_of_the_model(tmp_path, writer):
+    (tmp_path / "m.mge").write_bytes(DIGITS.read_bytes())
+    network = LiteNetwork()
+    network.enable_global_layout_transform()
+    network.load(tmp_path / "m.mge")
+    network.get_io_tensor("data").set_data_by_copy(IMAGES)
+    with pytest.raises(LiteValueError, match="is the file that is read; write to another one"):
+        WRITERS[writer](network, str(tmp_path / "m.mge"))
+    assert (tmp_path / "m.mge").read_bytes() == DIGITS.read_bytes()

@@ -32,6 +32,20 @@ def lstm() -> bytes:
     return model.SerializeToString()
 
 
+def test_one_is_told_as_one(capsys, tmp_path):
+    """Whatever is counted."""
+    model = onnx_models.make([helper.make_node("Neg", ["x"], ["y"])], [("x", FLOAT, [2])], [("y", FLOAT, [2])])
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    said = ""
+    for command in (["info"], ["verify", "--layers"], ["profile"], ["report", "--iter=1"], ["run", "--input=[1,2]"]):
+        assert main([command[0], str(tmp_path / "m.onnx"), *command[1:]]) == 0
+        said += capsys.readouterr().out
+    assert re.findall(r"(?<!of )(?<![\d.])1 (?:node|operator|result|step|core|round)s", said) == []
+    assert "operators   1 node, imported as 1 operator\n" in said and "1 result compared;" in said
+    profile = megengine_lite.load(model.SerializeToString()).profile(runs=1)
+    assert repr(profile).startswith("<ModelProfile model, 1 step, ")
+
+
 def test_operators_of_the_file_are_counted(lstm, run_json, capsys, tmp_path):
     model = megengine_lite.load(lstm)
     report = model.report(runs=1, warmup=0)

@@ -26,6 +26,9 @@ MARKUP = {
     "x #": r"x \#",
     "\\<": r"\\\<",
     "x\ny": "x y",
+    "see https://a.b/_c_, HTTP://x|y": r"see `https://a.b/_c_,` `HTTP://x`\|y",
+    "ftp://a *www.a.b* [x](www.c.d)`": r"`ftp://a` `*www.a.b*` `[x](www.c.d)`\`",
+    "<a@b.example>@user #12 own/repo#3": r"`<a@b.example>@user` `#12` `own/repo#3`",
 }
 PLAIN = [
     "fill_halo_blocked, conv_winograd4_f32", "RELU[0]", "const{1000,192}[412]", "30.0 ms (29.8 to 30.5)", "a -> b",

@@ -9,6 +9,8 @@ from megengine_lite.errors import printable
 
 MOST_WIDTH = 80
 """Of a column: names of exporters have room, and one endless name does not make all lines as long."""
+MOST_AT_END = 160
+"""Of a name in the last column of text that a notebook may show, where an endless one makes the page as wide."""
 
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str], right: str = "") -> str:

@@ -22,6 +22,11 @@ def count_text(value: float) -> str:
     return f"{value:.3g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 node``, ``2 nodes``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def fixed_text(value: float, digits: int) -> str:
     """The number with so many digits behind the point; what is rounded to zero has no sign.
 

@@ -59,6 +59,20 @@ def to_path(path: Any) -> str:
     return text
 
 
+def path_to_write(path: Any) -> str:
+    """A path as text, as :func:`to_path` gives it, that a file may be written to.
+
+    Raises
+    ------
+    LiteTypeError, LiteValueError
+        It is no path, or empty.
+    """
+    text = to_path(path)
+    if not text:
+        raise LiteValueError("what is to be written needs the name of a file or folder, and it is empty")
+    return text
+
+
 def check_other_file(path: str, source: str) -> None:
     """Checks that what is to be written is not the file that is read.
 

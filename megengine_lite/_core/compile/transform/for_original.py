@@ -41,7 +41,7 @@ from megengine_lite._core.ir.params import ReduceMode
 from megengine_lite._core.ir.quantize import to_float32
 from megengine_lite._core.operators.base import operator_of
 from megengine_lite._core.operators.shape import NO_AXIS
-from megengine_lite.errors import UnsupportedOperatorError, brief, listed
+from megengine_lite.errors import UnsupportedOperatorError, brief, listed_nodes
 
 _CARRIERS = {UINT16: INT32, DType(DTypeCode.BFLOAT16): FLOAT32}
 """Types in which the original converts, and computes nearly nothing, and those in which it computes their numbers."""
@@ -82,12 +82,11 @@ def for_original(source: ModelGraph, what: str, shapes: Mapping[str, tuple[int, 
     ):
         for var, name in zip(variables, names, strict=True):
             if len(shape_of(var)) > _MOST_DIMENSIONS:
-                listing.lines[name, thing] = (
-                    f"{thing} {brief(name)} (the original has none of {len(shape_of(var))} dimensions)"
-                )
+                reason = f"the original has none of {len(shape_of(var))} dimensions"
+                listing.lines[name, thing] = (thing, brief(name), reason)
     if listing.lines:
         raise UnsupportedOperatorError(
-            f"{what}: files of MegEngine's have no counterpart of these nodes: {listed(listing.lines.values())}"
+            f"{what}: files of MegEngine's have no counterpart of these nodes: {listed_nodes(listing.lines.values())}"
         )
     return graph
 
@@ -98,12 +97,12 @@ class _Listing:
     def __init__(self, source: ModelGraph):
         self._operators = source.operators_in_file
         self._inputs = {v.name for v in source.inputs}
-        self.lines: dict[tuple[str, str], str] = {}
+        self.lines: dict[tuple[str, str], tuple[str, str, str]] = {}
 
     def add(self, node: AnyNode, reason: str) -> None:
         other = "input" if node.name in self._inputs else node.op or "output"
         op = self._operators.get(node.name, other)
-        self.lines.setdefault((node.name, ""), f"{op} {brief(node.name)} ({reason})")
+        self.lines.setdefault((node.name, ""), (op, brief(node.name), reason))
 
 
 def _too_wide(var: AnyVar) -> str:

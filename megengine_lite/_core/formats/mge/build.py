@@ -13,7 +13,7 @@ from megengine_lite._core.ir.graph import NOT_NUMBERED, AnyNode, AnyVar, Constan
 from megengine_lite._core.ir.params import Empty, Host2DeviceCopy
 from megengine_lite._core.operators.sources import CONSTANTS, INPUT
 from megengine_lite._records import field, record
-from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError, listed
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError, listed_nodes
 
 MAX_VARIABLES = 1 << 18
 
@@ -187,5 +187,5 @@ def check_operators(record: ModelRecord, what: str = "model") -> None:
 def _refuse(operators: list[OperatorRecord], what: str) -> None:
     if not operators:
         return
-    shown = listed([op.describe() for op in operators], ", ")
+    shown = listed_nodes([(op.label, op.describe()[len(op.label) + 1 :], "") for op in operators], ", ")
     raise UnsupportedOperatorError(f"{what}: these operators are not supported: {shown}")

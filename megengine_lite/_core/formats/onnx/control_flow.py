@@ -64,7 +64,7 @@ class ControlFlow(ABC):
 
     builder: GraphBuilder
     narrowing: Narrowing
-    _missing: list[str]
+    _missing: list[tuple[str, str, str]]
     _n_waiting: int
     _made_graphs: list[GraphProto]
     _guesses: bool = False
@@ -74,7 +74,7 @@ class ControlFlow(ABC):
         """An error about the model."""
 
     @abstractmethod
-    def _lookup(self, name: str, scope: Scope | None, reader: str = "") -> Value | None:
+    def _lookup(self, name: str, scope: Scope | None, reader: tuple[str, str] | None = None) -> Value | None:
         """What a name means; None if it could not be made."""
 
     @abstractmethod

@@ -61,7 +61,7 @@ from megengine_lite._core.operators.base import is_about_values
 from megengine_lite._core.operators.custom import find_user_operator
 from megengine_lite._core.system.memory import MAX_NDIM
 from megengine_lite._core.system.own_faults import own_fault
-from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed
+from megengine_lite.errors import LiteError, ModelFormatError, UnsupportedOperatorError, brief, listed_nodes
 from megengine_lite.log import warn
 
 MAX_NODES = 1 << 17
@@ -132,7 +132,7 @@ class GraphConverter(ControlFlow):
         self._ordered: dict[int, list[NodeProto]] = {}
         self._call_counts: dict[int, int] = {}
         self._imports: dict[FunctionKey, dict[str, int]] = {}
-        self._missing: list[str] = []
+        self._missing: list[tuple[str, str, str]] = []  # operator, name, reason
         self._made_graphs: list[GraphProto] = []
         self._versions_not_read: dict[int, str] = {}
         self._lacks_inputs = False  # whether inputs of the model are among them
@@ -166,7 +166,7 @@ class GraphConverter(ControlFlow):
         problems = list(self._versions_not_read.values())
         if self._missing:
             what = "these inputs and nodes" if self._lacks_inputs else "these nodes"
-            problems.append(f"{what} cannot be run: {listed(self._missing)}{self._way_out()}")
+            problems.append(f"{what} cannot be run: {listed_nodes(self._missing)}{self._way_out()}")
         if problems:
             raise UnsupportedOperatorError(f"{self._what}: {'; '.join(problems)}")
         self._said.check()
@@ -185,7 +185,7 @@ class GraphConverter(ControlFlow):
     def miss_input(self, name: str, error: UnsupportedOperatorError) -> None:
         """Lists an input of the model that cannot be read."""
         self._lacks_inputs = True
-        self._missing.append(f"input {brief(name)} ({self._reason(error)})")
+        self._missing.append(("input", brief(name), self._reason(error)))
 
     def _reason(self, error: Exception) -> str:
         return str(error).removeprefix(f"{self._what}: ")
@@ -233,7 +233,9 @@ class GraphConverter(ControlFlow):
         var = Var(self.builder.new_id(), name_of(tensor), spec, constant)
         return Value(var, kind, len(tensor.dims), spec.dtype)
 
-    def _lookup(self, name: str, scope: Scope | None, reader: str = "", widens: bool = False) -> Value | None:
+    def _lookup(
+        self, name: str, scope: Scope | None, reader: tuple[str, str] | None = None, widens: bool = False
+    ) -> Value | None:
         """The value of a name; None if it cannot be made. Then what reads it, a node or else an output, is listed.
 
         ``widens`` is as in ``tensor_constant``.
@@ -247,7 +249,7 @@ class GraphConverter(ControlFlow):
                 try:
                     value = self._constant(stored, widens)
                 except UnsupportedOperatorError as error:  # each that reads it is listed
-                    self._missing.append(f"{reader or f'output {brief(name)}'} ({self._reason(error)})")
+                    self._missing.append((*(reader or ("output", brief(name))), self._reason(error)))
                     return None
                 self.stored_tensors.add(value, name, stored)
                 if kind_of(stored) not in FEW_BITS:  # others than this reader must not take these for wider ones
@@ -339,7 +341,7 @@ class GraphConverter(ControlFlow):
         nothing = [None] * len(node.output)
         label, domain, n_missing = label_of(node), _domain(node.domain), len(self._missing)
         shown = f"{domain}.{node.op_type}" if domain else node.op_type
-        reader = f"{_shown(shown)} {brief(label)}"
+        reader = (_shown(shown), brief(label))
         widens = (domain, node.op_type) in _READ_FEW_BITS
         inputs = [self._lookup(name, scope, reader, widens) if name else None for name in node.input]
         # What such a node needs is listed already.
@@ -404,7 +406,7 @@ class GraphConverter(ControlFlow):
             self._n_waiting += isinstance(reason, NeedsShapes)
             if isinstance(reason, _NoSuchOperator):
                 self._unknown.append(shown)
-            self._missing.append(f"{reader} ({self._reason(reason)})")
+            self._missing.append((*reader, self._reason(reason)))
             return nothing
         finally:
             self.builder.label = outer_label

@@ -26,7 +26,7 @@ from megengine_lite._core.ir.declared_shape import DeclaredShape, OpenShape
 from megengine_lite._core.ir.dtype import FLOAT32, INT32, DType
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph, TensorSpec, Var
 from megengine_lite._core.system.memory import MAX_NDIM
-from megengine_lite.errors import UnsupportedOperatorError, brief
+from megengine_lite.errors import ModelFormatError, UnsupportedOperatorError, brief
 
 _E = ElementType
 # What tensors of the API hold in place of types that they do not have. An int32 has the bits of a uint32.
@@ -49,7 +49,7 @@ def import_model(
     Raises
     ------
     ModelFormatError
-        Its parts do not fit together.
+        Its parts do not fit together, and it is checked.
     UnsupportedOperatorError
         Some nodes cannot be converted; all of them are listed.
     """
@@ -63,8 +63,8 @@ def import_model(
         model = importer.model()
         model.file_graph = None if check else in_file
         return model
-    except UnsupportedOperatorError as error:
-        if not importer.waits_for_shapes:
+    except (UnsupportedOperatorError, ModelFormatError) as error:
+        if isinstance(error, ModelFormatError) or not importer.waits_for_shapes:
             if check:
                 raise
             return _unconverted(record, files, what, str(error), converter.not_converted)

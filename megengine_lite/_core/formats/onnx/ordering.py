@@ -55,11 +55,10 @@ def in_order(owner: GraphProto | FunctionProto, wanted: Sequence[str], what: str
                 if other in done:
                     continue
                 if other in entered:
-                    raise ModelFormatError(
-                        f"{what}: the nodes {brief(label_of(nodes[other]))} and {brief(label_of(nodes[k]))} need "
-                        "each other's "
-                        f"results"
-                    )
+                    one, two = (brief(label_of(nodes[i])) for i in (other, k))
+                    if other == k:
+                        raise ModelFormatError(f"{what}: the node {one} needs its own result")
+                    raise ModelFormatError(f"{what}: the nodes {one} and {two} need each other's results")
                 stack.append(other)
     if all(other < k for k, others in needs.items() for other in others):
         order.sort()

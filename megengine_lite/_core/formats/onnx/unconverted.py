@@ -5,7 +5,7 @@ Its nodes have the names of ONNX's operators, and values have the types and shap
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -47,11 +47,6 @@ def unconverted_model(
         Why it cannot be converted; None if it can as soon as shapes are known.
     not_converted
         The identities of the nodes of the record that are to blame, if it is nodes.
-
-    Raises
-    ------
-    ModelFormatError
-        Nodes make the same value, or need each other.
     """
     graph = record.graph
     assert graph is not None  # the reader has checked it
@@ -59,6 +54,10 @@ def unconverted_model(
     inputs: list[Any] = [values[name] for name in values.inputs]
     output_names = list(dict.fromkeys(info.name for info in graph.output))
     blame = _Blame(record, not_converted)
+    try:
+        ordered: Sequence[NodeProto] = in_order(graph, output_names, what)
+    except ModelFormatError:  # no order works: that of the file, where a cycle lacks the way back
+        ordered = graph.node
     nodes = [
         AnyNode(
             operator_of(node),
@@ -67,7 +66,7 @@ def unconverted_model(
             [values[name] for name in node.output if name],
             label_of(node),
         )
-        for node in in_order(graph, output_names, what)
+        for node in ordered
     ]
     return LoadedModel(
         graph=ModelGraph(nodes, inputs, [values[name] for name in output_names], output_names),

@@ -2,7 +2,8 @@
 
 The data are JSON inside of a script element that is not code. Nothing of them is ever markup: the page puts them into
 text and into drawings only. The policy at its head allows the page's own script and style and nothing else, so that a
-name that got through would still not run.
+name that got through would still not run. It knows them by their digests, so the page is ASCII throughout, which is the
+same in every encoding that somebody writes it in.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def to_html(content: Mapping[str, Any]) -> str:
     policy = f"default-src 'none'; script-src {_policy(script)}; style-src {_policy(style)}; img-src data:"
     parts = {
         "policy": policy,
-        "title": escape(title),
+        "title": escape(title).encode("ascii", "xmlcharrefreplace").decode(),
         "style": style,
         "script": script,
         "data": _as_data({**content, "reports": reports, **compared}),

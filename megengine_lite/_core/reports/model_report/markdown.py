@@ -9,7 +9,7 @@ from typing import Any
 
 from megengine_lite._core.reports.differences import has_numbers
 from megengine_lite._core.reports.model_report.layers import name_of_pair, note_on_doubts, state_of_pair
-from megengine_lite._core.reports.units import bytes_text, count_text, ratio_text, shape_text
+from megengine_lite._core.reports.units import bytes_text, count_text, counted, ratio_text, shape_text
 
 # Rows of tables that may be long.
 MOST_ROWS = 20
@@ -18,12 +18,25 @@ MOST_ROWS = 20
 # What would be markup. Names of kernels and times have no backslashes, since many read the text as it is: an underscore
 # inside of a word is no markup, nor is a bracket or parenthesis that makes no link.
 _MARKUP = re.compile(r"[\\`*<|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])[\[(:]|\[(?=[\[^])|(?<=\{)\{|&(?=[#\w])|#(?=#*$)")
+# Words that GitHub makes links of, whatever is escaped in them: addresses, people, issues.
+_WORD = re.compile(r"[^\s|`]+")
+_LINK = re.compile(r"https?://|ftp://|www\.|@\w|(?<!&)#\d", re.IGNORECASE)
 _BEGINS_BLOCK = re.compile(r"^(\d*)([#>+.)=-])")
 
 
 def cell(value: object) -> str:
     """Text in which nothing is markup: a name may look like a link, HTML, or the end of a cell."""
-    return _MARKUP.sub(r"\\\g<0>", str(value).replace("\n", " "))
+    text = str(value).replace("\n", " ")
+    parts, end = [], 0
+    for word in _WORD.finditer(text):
+        if _LINK.search(word[0]):
+            parts += [_escaped(text[end : word.start()]), f"`{word[0]}`"]
+            end = word.end()
+    return "".join([*parts, _escaped(text[end:])])
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def line(text: str) -> str:
@@ -48,7 +61,7 @@ def _share(part: float, whole: float) -> str:
 
 def _runs(node: Mapping[str, Any]) -> str:
     """How often an operator runs in a run of the model."""
-    return f"{node['rounds']} rounds" if "rounds" in node else str(node.get("runs", 1))
+    return counted(node["rounds"], "round") if "rounds" in node else str(node.get("runs", 1))
 
 
 def _speed(node: Mapping[str, Any]) -> str:
@@ -111,6 +124,10 @@ def _operators(report: Mapping[str, Any]) -> list[str]:
         ((op, len(some), sum(n.get("ms", 0.0) for n in some)) for op, some in kinds.items()), key=lambda s: -s[2]
     )
     lines += ["## Time by kind of operator", ""]
+    lines += [
+        f"Shares are parts of the {_ms(total)} ms of all steps; a run takes {_ms(report['ms']['median'])} ms.",
+        "",
+    ]
     lines += table(("operator", "count", "ms", "share"), ((op, n, _ms(ms), _share(ms, total)) for op, n, ms in sums), 3)
     slowest = sorted(nodes, key=lambda n: -n.get("ms", 0.0))[:MOST_ROWS]
     again = any("runs" in n or "rounds" in n for n in nodes)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-from megengine_lite._core.system.files import replace_file, to_path
+from megengine_lite._core.reports.units import counted
+from megengine_lite._core.system.files import check_other_file, path_to_write, replace_file
 from megengine_lite.errors import LiteTypeError, LiteValueError, brief, os_error, printable
 
 _HEIGHT_IN_NOTEBOOKS = 820
@@ -48,7 +49,8 @@ class ModelReport:
         Everything that it says, as plain types: ``reports``, a list of one or two; with two, ``comparison``.
     """
 
-    def __init__(self, *reports: Mapping[str, Any]):
+    def __init__(self, *reports: Mapping[str, Any], sources: tuple[str, ...] = ()):
+        self._sources = sources  # the files of the models
         self.content: dict[str, Any] = {"reports": [_plain(report) for report in reports]}
         if len(reports) == 2:
             from megengine_lite._core.reports.model_report.comparison import compare_reports
@@ -76,7 +78,7 @@ class ModelReport:
             both = [{**report, "name": name} for report, name in zip(both, _two_names(names), strict=True)]
         if both[0]["name"] == both[1]["name"]:
             both = [{**report, "name": f"{report['name']} ({which})"} for report, which in zip(both, "AB", strict=True)]
-        return ModelReport(*both)
+        return ModelReport(*both, sources=(*self._sources, *other._sources))
 
     def add_layers(self, found: Mapping[str, Any]) -> None:
         """Adds what :func:`layers.compare_layers` has found."""
@@ -112,8 +114,12 @@ class ModelReport:
         ------
         LiteOSError
             The file cannot be written.
+        LiteValueError
+            It is the file of the model, or a report has no such form.
         """
-        name = to_path(path)
+        name = path_to_write(path)
+        for source in self._sources:
+            check_other_file(name, source)
         text = form_of(name, form)(self)
         try:
             replace_file(name, [text.encode()])
@@ -125,7 +131,7 @@ class ModelReport:
         for report in self.content["reports"]:
             ms = f"{report['ms']['median']:.3f} ms" if "ms" in report else f"does not run: {report['problem']}"
             count = sum(node["kind"] == "operator" for node in report["nodes"])
-            shown.append(f"{report['name']}, {count} operator{'s' if count != 1 else ''}, {ms}")
+            shown.append(f"{report['name']}, {counted(count, 'operator')}, {ms}")
         return f"<ModelReport {'; '.join(shown)}>"
 
     def _repr_html_(self) -> str:

@@ -25,7 +25,7 @@ from megengine_lite._core.formats.onnx.own_operators import DOMAIN, attributes_o
 from megengine_lite._core.ir.graph import AnyNode, AnyVar, ModelGraph
 from megengine_lite._core.ir.known_shapes import KnownShapes, KnownVar, Shape
 from megengine_lite._records import record
-from megengine_lite.errors import LiteValueError, UnsupportedOperatorError, listed
+from megengine_lite.errors import LiteValueError, UnsupportedOperatorError, listed_nodes
 
 assert _operators  # the import enters the converters
 
@@ -96,7 +96,7 @@ class _Exporter:
         self.what = what
         self.writer = GraphWriter(options.opset)
         self.forms: dict[AnyVar, Forms] = {}
-        self.problems: list[str] = []
+        self.problems: list[tuple[str, str, str]] = []  # operator, name, reason
         self.to_fix: set[str] = set()
 
     def run(self) -> ModelProto:
@@ -135,7 +135,7 @@ class _Exporter:
     def _add_input(self, var: AnyVar) -> None:
         known = self.known.variables[var]
         if known.dtype.code not in STORED:
-            self.problems.append(f"the input {var.name!r} is of type {known.dtype}")
+            self.problems.append(("the input", f"{var.name!r} is of type {known.dtype}", ""))
             return
         forms = self.forms[var] = Forms(self.writer, known)
         forms.stored[None] = OnnxValue(self.writer, self.writer.name(var.name), STORED[known.dtype.code])
@@ -158,7 +158,7 @@ class _Exporter:
             if self.options.custom_domain and not reason.follows and self._check_custom(call):
                 self._add_custom(call)
                 return
-            self.problems.append(f"{node.op} {label!r} ({reason})")
+            self.problems.append((node.op, repr(label), str(reason)))
             self._stand_in(node)
 
     def _check(self, node: AnyNode, wanted: Sequence[bool]) -> None:
@@ -198,7 +198,9 @@ class _Exporter:
     # ---- the model --------------------------------------------------------------------------------------------------
 
     def _refuse(self) -> None:
-        raise UnsupportedOperatorError(f"{self.what}: these nodes cannot be written as ONNX: {listed(self.problems)}")
+        raise UnsupportedOperatorError(
+            f"{self.what}: these nodes cannot be written as ONNX: {listed_nodes(self.problems)}"
+        )
 
     def _name_outputs(self) -> list[str]:
         """Gives the values of the graph's outputs the outputs' names."""

@@ -64,9 +64,9 @@ const bytesText = (value) => (value < 1024 ? `${Math.round(value)}\u00a0B` : byt
 const bytesInUnits = (value) => scaled(value, [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]);
 const countText = (value) => (value < 1000 && Number.isInteger(value) ? String(value) : countInUnits(value));
 const countInUnits = (value) => scaled(value, [["G", 1e9], ["M", 1e6], ["K", 1e3]]);
-const shapeText = (shape) => (shape === null || shape === undefined ? "?" : shape.length ? shape.join("×") : "scalar");
+const shapeText = (shape) => (shape === null || shape === undefined ? "?" : shape.length ? shape.join("\u00d7") : "scalar");
 const tensorType = (type, shape) => (type ? `${type} ${shapeText(shape)}` : "unknown");
-const msText = (ms) => (ms >= 1 || ms === 0 ? `${digits(ms)}\u00a0ms` : `${digits(ms * 1e3)}\u00a0µs`);
+const msText = (ms) => (ms >= 1 || ms === 0 ? `${digits(ms)}\u00a0ms` : `${digits(ms * 1e3)}\u00a0\u00b5s`);
 const shareText = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`;
 const countOf = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
@@ -76,7 +76,7 @@ function shortened(text, most) {
   if (most < 4) return "";
   const number = /[\W_]?\d+\W?$/.exec(text)?.[0].length ?? 0;
   const tail = Math.max(Math.floor((most - 1) / 2), number <= most - 2 ? number : 0);
-  return `${text.slice(0, most - 1 - tail)}…${text.slice(text.length - tail)}`;
+  return `${text.slice(0, most - 1 - tail)}\u2026${text.slice(text.length - tail)}`;
 }
 
 const ruler = document.createElement("canvas").getContext("2d");
@@ -98,7 +98,7 @@ function widthOf(text, font = `12px ${FONT}`) {
   return ruler.measureText(text).width;
 }
 
-const shortenedAtEnd = (text, most) => (most < 3 ? "" : `${text.slice(0, most - 1)}…`);
+const shortenedAtEnd = (text, most) => (most < 3 ? "" : `${text.slice(0, most - 1)}\u2026`);
 
 const speedOf = (node) => (node.ms > 0 && node.operations > 0 ? node.operations / node.ms / 1e6 : null);
 const kernelsOf = (node) => (node.kernels || []).map((k) => k.kernel);

@@ -1,6 +1,8 @@
 // The graph: boxes and arrows on a canvas, of which only what is in view is drawn.
 
 const SHOW_NAMES = 0.62, SHOW_OPERATORS = 0.3, MOST_ZOOM = 2.5, CELL = 512;
+// More arrows in view cannot be told apart, and take too long to draw while the graph is moved.
+const MOST_ARROWS = 12000;
 // Of the colours of boxes that a search has not found. Their texts stay readable.
 const FADED = 0.25, FADED_TEXT = 0.7;
 
@@ -178,7 +180,10 @@ class GraphView {
     const edges = this.report.edges;
     const near = (e) => chosen !== null && (edges[e][0] === chosen || edges[e][1] === chosen);
     const visible = this.arrows.within(...view);
-    this.paintArrows(context, visible.filter((e) => !near(e)), colours.arrow, 1);
+    const tooMany = visible.length > MOST_ARROWS;
+    byId("arrows").hidden = !tooMany;
+    if (!tooMany) this.paintArrows(context, visible.filter((e) => !near(e)), colours.arrow, 1);
+    else byId("arrows").textContent = `${visible.length} arrows are too many to draw: zoom in, or choose a box to see its own`;
     if (chosen !== null) {
       this.paintArrows(context, edges.flatMap((_, e) => (near(e) ? [e] : [])), colours.accent, 2);
     }

@@ -1,6 +1,6 @@
 // The time of a run as a treemap: the area of a rectangle is the time of an operator.
 
-const MOST_CELLS = 1200, HEAD = 18;
+const MOST_CELLS = 1200, HEAD = 18, CLEARLY_MORE = 1.2;
 
 /** Rectangles as square as they can be. `items` have `value`, largest first; gives [item, x, y, w, h]. */
 function squarified(items, x, y, w, h) {
@@ -81,7 +81,11 @@ function showTreemap(page) {
       drawing.append(shape("text", { class: "label", x: x + 5, y: y + 13 }, text));
     }
   }
-  clear(place, element("p", { class: "muted" }, "The area of a rectangle is the time that an operator takes."), element("div", { class: "plot" }, drawing));
+  const { steps_ms: inSteps, ms } = page.report;
+  const clock = inSteps > CLEARLY_MORE * ms?.median ? ", since no clock is read between its steps" : "";
+  const run = ms ? `; a run takes ${msText(ms.median)}${clock}` : "";
+  const shares = `Shares are parts of the ${msText(inSteps)} of all steps${run}.`;
+  clear(place, element("p", { class: "muted" }, `The area of a rectangle is the time that an operator takes. ${shares}`), element("div", { class: "plot" }, drawing));
 }
 
 function addCell(page, drawing, group, item, x, y, w, h, isSmall) {
