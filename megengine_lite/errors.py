@@ -79,11 +79,16 @@ def listed_nodes(nodes: Iterable[tuple[str, str, str]], separator: str = "; ") -
     alike: dict[tuple[str, str], list[str]] = {}
     for operator, name, reason in nodes:
         alike.setdefault((operator, reason), []).append(name)
-    texts: dict[str, None] = {}
+    texts = []
+    many: set[tuple[str, str]] = set()  # which stand there already
     for operator, name, reason in nodes:
-        names = alike[operator, reason]
-        shown = listed(names, ", ", _FEW) if len(names) > _FEW else name
-        texts[f"{operator} {shown}".rstrip() + (f" ({reason})" if reason else "")] = None
+        shown, names = name, alike[operator, reason]
+        if len(names) > _FEW:
+            if (operator, reason) in many:
+                continue
+            many.add((operator, reason))
+            shown = listed(names, ", ", _FEW)
+        texts.append(f"{operator} {shown}".rstrip() + (f" ({reason})" if reason else ""))
     return listed(texts, separator)
 
 

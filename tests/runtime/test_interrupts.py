@@ -38,6 +38,7 @@ class Interrupt:
     def __init__(self, at: int):
         self.at = at
         self.count = 0
+        self._lock = threading.Lock()  # without the GIL, two threads could be at the same count
 
     def __enter__(self) -> Interrupt:
         if BY_MONITORING:
@@ -71,8 +72,10 @@ class Interrupt:
     def _reach(self, code, offset):
         if not is_counted(code):
             return sys.monitoring.DISABLE
-        self.count += 1
-        if self.count == self.at:
+        with self._lock:
+            self.count += 1
+            is_reached = self.count == self.at
+        if is_reached:
             raise KeyboardInterrupt(f"instruction {self.at}, in {code.co_qualname}")
         return None
 

@@ -163,16 +163,14 @@ def _try(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int, first:
 def _infer(graph: ModelGraph, sizes: Sizes, pool: ConstantPool, count: int) -> Inferred:
     """Variables with shapes, and constants where values are known, for the graph's variables that have such.
 
-    Nodes that no output needs are left out. Where the length of an output depends on data it is taken to be ``count``;
-    what this does not fit is left out, too. Graphs and rounds of loops that follow from shapes are in the place of the
-    nodes that stand for them; what others compute is left out.
+    Where the length of an output depends on data it is taken to be ``count``; what this does not fit is left out, too.
+    Graphs and rounds of loops that follow from shapes are in the place of the nodes that stand for them; what others
+    compute is left out.
     """
     found: Inferred = {}
     for given in graph.inputs:
         found[given] = Var(given.id, given.name, TensorSpec(sizes[given.name], given.dtype))
-    needed = ModelGraph(graph.nodes, graph.inputs, graph.outputs, graph.output_names)
-    needed.remove_dead()
-    _add_nodes(found, set(), needed.nodes, pool, count)
+    _add_nodes(found, set(), graph.nodes, pool, count)
     _add_constants(found, graph.outputs)
     return found
 
