@@ -38,6 +38,7 @@ class Interrupt:
     def __init__(self, at: int):
         self.at = at
         self.count = 0
+        self.thread = threading.get_ident()  # that it interrupts
         self._lock = threading.Lock()  # without the GIL, two threads could be at the same count
 
     def __enter__(self) -> Interrupt:
@@ -76,6 +77,7 @@ class Interrupt:
             self.count += 1
             is_reached = self.count == self.at
         if is_reached:
+            self.thread = threading.get_ident()
             raise KeyboardInterrupt(f"instruction {self.at}, in {code.co_qualname}")
         return None
 
@@ -322,7 +324,9 @@ def interrupted(make: Callable[[], LiteNetwork], work: Callable[[LiteNetwork], N
         network.wait()
     except KeyboardInterrupt:
         raised += 1
-    assert raised <= 1, f"raised again, {at}"
+    # What ends a job of the worker is raised where its results are read, and then once by `wait`.
+    most = 1 if interrupt.thread == threading.get_ident() else 2
+    assert raised <= most, f"raised again, {at}"
     compute_as_it_is(network)
     for round in range(2):
         assert add_again(network, at, round) == [[at + round] * 3] * 2, f"wrong, {at}"
