@@ -69,13 +69,16 @@ BLOCK_FLAGS = {
 }
 # Kernels of many loops without such blocks. Unrolling what is left over behind vectors takes most of the time to
 # compile them, and does not make them faster.
+_LOOPS = {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]}
+_SHORT_LOOPS = {"gcc": ["--param=max-completely-peel-times=8"], "clang": []}
 LOOP_FLAGS = {
-    "compare": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
-    "elemwise_int": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
-    "elemwise_int64": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
-    "pack_winograd": {"gcc": ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"], "clang": ["-O2"]},
-    "reduce_int": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
-    "typecvt": {"gcc": ["--param=max-completely-peel-times=8"], "clang": []},
+    "colour": _LOOPS,
+    "compare": _LOOPS,
+    "elemwise_int": _LOOPS,
+    "elemwise_int64": _LOOPS,
+    "pack_winograd": _LOOPS,
+    "reduce_int": _SHORT_LOOPS,
+    "typecvt": _SHORT_LOOPS,
 }
 # Kernels that agree with numpy to the last bit, in results or in places: no product and sum become one operation.
 EXACT = {"colour", "deform_pool", "resize_int", "suppression"}
