@@ -31,6 +31,13 @@ cdef inline inlined set_activation(BlockOutput* o, const Epilogue* e) noexcept n
     o.b = INFINITY if e.activation == ACT_RELU else <float>e.act_b
 
 
+cdef inline inlined skip_pixels(BlockOutput* o, int64_t count) noexcept nogil:
+    """Goes on to what belongs `count` pixels further."""
+    o.y += count * o.y_pixel
+    if o.z:
+        o.z += count * o.z_pixel
+
+
 cdef inline inlined activate_stored_by(int CODE, const BlockOutput* o, int pixels, int vectors) noexcept nogil:
     cdef vf a = vf_set1(o.a), x
     cdef float* y

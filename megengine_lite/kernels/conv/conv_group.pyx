@@ -8,7 +8,7 @@ once; for channel l of all groups, its lanes are spread over their groups and mu
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
-from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
+from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, skip_pixels, store_block
 from megengine_lite.kernels.common.simd cimport VREGS, VW, inlined, outlined, vf, vf_fma, vf_load, vf_spread, vf_zero
 
 cdef enum:
@@ -88,9 +88,7 @@ cdef inline inlined group_row(
             group_block(1, CHANNELS, f, x, w, &o)
         left -= count
         x += count * f.step
-        o.y += count * VW
-        if o.z:
-            o.z += count * VW
+        skip_pixels(&o, count)
 
 
 cdef inline outlined rows_of_2(

@@ -10,7 +10,7 @@ are packed as ``[pair of groups][kh][kw][channel of the group][3 blocks][VW]``
 from libc.stdint cimport int64_t
 
 from megengine_lite.kernels.common.arguments cimport Epilogue, FilterWindow, Strides
-from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
+from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, skip_pixels, store_block
 from megengine_lite.kernels.common.simd cimport (
     VREGS, VW, inlined, outlined, vf, vf_fma, vf_halves, vf_held, vf_load, vf_set1, vf_zero,
 )
@@ -99,9 +99,7 @@ cdef inline inlined pair_row(
             pair_block(1, STEP, f, x, w, &o)
         first += count
         x += count * STEP
-        o.y += count * VW
-        if o.z:
-            o.z += count * VW
+        skip_pixels(&o, count)
 
 
 cdef inline outlined pair_row_near(

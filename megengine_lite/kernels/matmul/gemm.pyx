@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 
 from megengine_lite.kernels.common.arguments cimport BatchStrides, Epilogue
 from megengine_lite.kernels.common.block cimport MAX_ACC, MAX_BY_LANE, fma_lanes, load_weights, multiplied, store_weights, weight
-from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, store_block
+from megengine_lite.kernels.common.block_output cimport BlockOutput, set_activation, skip_pixels, store_block
 from megengine_lite.kernels.common.fetch cimport AHEAD, WeightFetch, fetch, fetch_more
 from megengine_lite.kernels.common.interleave cimport zip_rows
 from megengine_lite.kernels.common.shared_constants cimport (
@@ -331,9 +331,7 @@ cdef inline outlined gemm_rows_packed(
         else:
             gemm_block_packed(5, depth, left, a_row, b, &ahead, &o)
         left += count * a_row
-        o.y += count * o.y_pixel
-        if o.z:
-            o.z += count * o.z_pixel
+        skip_pixels(&o, count)
 
 
 cdef inline inlined gemm_rows(
@@ -355,9 +353,7 @@ cdef inline inlined gemm_rows(
         else:
             gemm_partial(<int>count, columns, parts, depth, left, a.a_row, a.a_k, b, step, &ahead, &o)
         left += count * a.a_row
-        o.y += count * o.y_pixel
-        if o.z:
-            o.z += count * o.z_pixel
+        skip_pixels(&o, count)
         first += count
 
 
