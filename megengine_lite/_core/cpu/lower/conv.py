@@ -148,16 +148,17 @@ def _emit_halves(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | 
     yt = ctx.new_blocked(node.outputs[0])
     p = along_rows(p, xt, zt, yt)
     pairs, *rest = group_runs(p)
+    bias_ref = packed_bias(ctx, bias)
     w = packed_filter(
         ctx, node, ("pack_halves",), lambda a, kernels, threads: packing.pack_halves(a[pairs.members], kernels, threads)
     )
     ctx.emit(
-        "conv_halves_f32", node, x=xt.ref, w=w, bias=packed_bias(ctx, bias), z=zt.ref if zt else None, y=yt.ref,
+        "conv_halves_f32", node, x=xt.ref, w=w, bias=bias_ref, z=zt.ref if zt else None, y=yt.ref,
         **blocked_strides("x", xt), **blocked_strides("y", yt), **blocked_strides("z", zt), pairs=pairs.groups,
         oh=p.oh, ow=p.ow, **window_arguments(p.window), **epilogue_arguments(node.params.activation),
         work=p.n * pairs.groups * p.oh, flops=2 * replace(p, groups=2 * pairs.groups).products,
     )  # fmt: skip
-    emit_runs(ctx, node, p, rest, xt, bias, zt, yt)
+    emit_runs(ctx, node, p, rest, xt, ctx.weights, bias_ref, zt, yt)
 
 
 def _along_blocks(

@@ -75,20 +75,19 @@ def emit_direct(ctx: Lowering, node: Node, p: ConvProblem, x: Var, bias: Var | N
     p = along_rows(p, xt, zt, yt)
     runs = group_runs(p)
     in_pairs = p.in_pairs and all(len(part.inputs) % 2 == 0 for run in runs for part in group_parts(p, run))
-    if pairs := ctx.blocked_pairs(node, x, xt) if in_pairs else None:
-        emit_runs(ctx, node, p, runs, pairs, bias, zt, yt, Weights.BFLOAT16_PAIRS)
-    else:
-        emit_runs(ctx, node, p, runs, xt, bias, zt, yt)
+    pairs = ctx.blocked_pairs(node, x, xt) if in_pairs else None
+    weights = ctx.weights if pairs is None else Weights.BFLOAT16_PAIRS
+    emit_runs(ctx, node, p, runs, pairs or xt, weights, packed_bias(ctx, bias), zt, yt)
 
 
 def emit_runs(
-    ctx: Lowering, node: Node, p: ConvProblem, runs: list[GroupRun], x: Tensor, bias: Var | None, z: Tensor | None,
-    y: Tensor, weights: Weights | None = None,
+    ctx: Lowering, node: Node, p: ConvProblem, runs: list[GroupRun], x: Tensor, weights: Weights, bias: Ref | None,
+    z: Tensor | None, y: Tensor,
 ) -> None:  # fmt: skip
-    """Some groups of a convolution, by default with weights in the precision of the session."""
+    """Some groups of a convolution."""
     for run in runs:
         for part in group_parts(p, run):
-            _emit_part(ctx, node, p, run, part, x, weights or ctx.weights, packed_bias(ctx, bias), z, y)
+            _emit_part(ctx, node, p, run, part, x, weights, bias, z, y)
 
 
 def _emit_part(
