@@ -271,16 +271,6 @@ def test_a_model_of_one_row():
     assert Predictor(one, batch_size=1)({"x": rows})["y"].tolist() == rows.reshape(2, 6).tolist()
 
 
-@pytest.mark.parametrize(("row", "is_of_dask"), [("[[[ 0.  0. ... 1.]]]", True), ("[1 2]", True), ("cat", False)])
-def test_arrays_that_have_become_text_say_who_made_it(row, is_of_dask):
-    pandas = pytest.importorskip("pandas")
-    column = np.array([row, row], object)
-    for batch_of_text in ({"data": c} for c in (column, pandas.Series(column), pandas.array(column, "string"))):
-        with pytest.raises(LiteTypeError, match=r"row 0 of the batch holds .*, which is no array of numbers") as error:
-            Predictor(DIGITS)(pandas.DataFrame(batch_of_text))
-        assert ("'dataframe.convert-string': False" in str(error.value)) == is_of_dask
-
-
 def test_an_output_without_rows():
     whole = bytes_of_text("(float[N, 2] x) => (float[N, 2] y, float s) { y = Add(x, x) s = ReduceSum<keepdims=0>(x) }")
     for size in (1, 2, 64):

@@ -77,3 +77,13 @@ def test_integers_name_the_columns_of_a_frame_without_names():
     frame = pandas.DataFrame(np.arange(6.0).reshape(2, 3))
     kept = Predictor(bytes_of_text(WIDE), inputs={"x": [0, 1]}, keep=[2])(frame)
     assert kept[2].tolist() == [2, 5] and kept["s"].tolist() == [1, 7]
+
+
+@pytest.mark.parametrize(("row", "is_of_dask"), [("[[[ 0.  0. ... 1.]]]", True), ("[1 2]", True), ("cat", False)])
+def test_arrays_that_have_become_text_say_who_made_it(row, is_of_dask):
+    pandas = pytest.importorskip("pandas")
+    column = np.array([row, row], object)
+    for batch_of_text in ({"data": c} for c in (column, pandas.Series(column), pandas.array(column, "string"))):
+        with pytest.raises(LiteTypeError, match=r"row 0 of the batch holds .*, which is no array of numbers") as error:
+            Predictor(DIGITS)(pandas.DataFrame(batch_of_text))
+        assert ("'dataframe.convert-string': False" in str(error.value)) == is_of_dask
